@@ -1,0 +1,199 @@
+"""Jobs and steps: their states, what may follow what, who goes before whom, when to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from managed.domain.errors import Json, ManagedError
+
+
+class JobKind(StrEnum):
+    CREATE = "create"
+    ENROL = "enrol"
+    DELETE = "delete"
+    POWER = "power"
+    CHECK = "check"
+    PATCH = "patch"
+    HARDEN = "harden"
+    BACKUP = "backup"
+    RESCUE = "rescue"
+    UNRESCUE = "unrescue"
+    RESTORE = "restore"
+
+    @property
+    def precedence(self) -> int:
+        """Who goes first when two jobs want one server; higher goes before lower.
+
+        What people ask for to bring a server back goes before what keeps it in shape.
+        """
+        return _PRECEDENCE.get(self, 10)
+
+
+_PRECEDENCE: Final = {
+    JobKind.RESCUE: 100,
+    JobKind.RESTORE: 90,
+    JobKind.UNRESCUE: 90,
+    JobKind.DELETE: 80,
+    JobKind.POWER: 50,
+    JobKind.BACKUP: 20,
+}
+
+
+class JobStatus(StrEnum):
+    """`queued` may be claimed; `running` has a lease; `waiting` holds nothing; the rest is final.
+
+    `undoing` is not a state of its own: a job that takes its changes back stays queued, running or
+    waiting with `Job.verdict` set, and ends as that verdict.
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class StepStatus(StrEnum):
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNDONE = "undone"
+    UNDO_FAILED = "undo-failed"
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The checkpoint of a step. `result` is JSON; `error` is `ManagedError.as_json()` or None."""
+
+    name: str
+    status: StepStatus
+    attempt: int
+    started_at: datetime
+    finished_at: datetime
+    result: Mapping[str, Json] = field(default_factory=dict)
+    error: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A worker's claim: nobody but the holder of `token` may write for the job."""
+
+    owner: str
+    token: int
+    expires_at: datetime
+
+    def is_expired(self, now: datetime) -> bool:
+        return now >= self.expires_at
+
+
+@dataclass(frozen=True)
+class Job:
+    """One durable piece of work on one server, as read from the database; a value, never changed.
+
+    `step_attempt` counts the tries of the step that comes next, from 1. `question` is what a
+    waiting job asks (JSON of a `managed.domain.questions` value) until `question_until`;
+    `answer` is what came back. `verdict` is set while changes are undone. `holds_server` says that
+    it is the one changing job of its server.
+    """
+
+    job_id: str
+    server_id: str
+    kind: JobKind
+    workflow_version: int
+    status: JobStatus
+    parameters: Mapping[str, Json]
+    created_at: datetime
+    deadline: datetime
+    step_attempt: int = 1
+    next_attempt_at: datetime | None = None
+    lease: Lease | None = None
+    question: Mapping[str, Json] | None = None
+    question_until: datetime | None = None
+    answer: Mapping[str, Json] | None = None
+    verdict: JobStatus | None = None
+    error: Mapping[str, Json] | None = None
+    warnings: tuple[str, ...] = ()
+    cancel_requested: str = ""
+    run_key: str | None = None
+    holds_server: bool = False
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    requested_by: str = ""
+    steps: tuple[StepResult, ...] = ()
+
+    def done_step(self, name: str) -> StepResult | None:
+        """The recorded result of the step, or None if it has not been done."""
+        return next((s for s in self.steps if s.name == name and s.status is StepStatus.DONE), None)
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often a step is tried and how long to wait between tries (doubling, capped)."""
+
+    attempts: int = 5
+    first_delay: timedelta = timedelta(seconds=2)
+    longest_delay: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class TryAgain:
+    at: datetime
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    reason: str
+
+
+def retry_decision(
+    policy: RetryPolicy, error: ManagedError, attempt: int, now: datetime, deadline: datetime
+) -> TryAgain | GiveUp:
+    """What follows on the failed `attempt` (counted from 1): another try at a time, or the end."""
+    if not error.retryable:
+        return GiveUp("trying again cannot help")
+    if attempt >= policy.attempts:
+        return GiveUp(f"all {policy.attempts} attempts are used up")
+    delay = min(policy.first_delay * 2 ** min(attempt - 1, 20), policy.longest_delay)
+    if error.retry_after is not None:
+        delay = max(delay, timedelta(seconds=error.retry_after))
+    if now + delay >= deadline:
+        return GiveUp("the next attempt would be past the job's deadline")
+    return TryAgain(now + delay)
+
+
+class Preemption(StrEnum):
+    """What becomes of the job that holds the server when another one is asked for."""
+
+    REFUSE = "refuse"
+    AT_SAFE_POINT = "at-safe-point"
+
+
+def preemption(holder: JobKind, asked: JobKind, holder_undoing: bool) -> Preemption:
+    """May `asked` push `holder` off its server? Only what people need to bring a server back may.
+
+    The holder is never interrupted: it is asked to stop and does so at its next safe point.
+    """
+    if asked.precedence < JobKind.DELETE.precedence or holder_undoing:
+        return Preemption.REFUSE
+    if asked.precedence <= holder.precedence:
+        return Preemption.REFUSE
+    return Preemption.AT_SAFE_POINT
+
+
+def silence_is_safe_point(
+    last_answer_at: datetime | None, asked_at: datetime, now: datetime, limit: timedelta
+) -> bool:
+    """Has a server that works for an uninterruptible step been silent so long that it hangs?
+
+    Then waiting for its package manager serves nobody, and a pending cancel may take hold.
+    """
+    return now - (last_answer_at or asked_at) >= limit

@@ -1,0 +1,61 @@
+"""What a waiting job asks, and the answers that wake it. Values with a JSON form, nothing else.
+
+`RunEnded` asks whether a detached run on the server has ended; with `tunnel` the poller keeps the
+reverse tunnel to the backup gateway open meanwhile. `SshAnswers` asks whether the server (or its
+rescue session) lets us in with the pinned key, on a boot other than `not_boot_id`.
+`PowerIs` asks the hypervisor for a power state. `TimePassed` only waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+from managed.domain.errors import InvalidInput, Json
+from managed.domain.servers import PowerState
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    kind: ClassVar[str] = "run-ended"
+    run_id: str
+    tunnel: bool = False
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class SshAnswers:
+    kind: ClassVar[str] = "ssh-answers"
+    not_boot_id: str = ""
+
+
+@dataclass(frozen=True)
+class PowerIs:
+    kind: ClassVar[str] = "power-is"
+    state: str = PowerState.STOPPED.value
+
+
+@dataclass(frozen=True)
+class TimePassed:
+    kind: ClassVar[str] = "time-passed"
+    until: str = ""
+
+
+Question = RunEnded | SshAnswers | PowerIs | TimePassed
+_KINDS: Mapping[str, type[RunEnded] | type[SshAnswers] | type[PowerIs] | type[TimePassed]] = {
+    question.kind: question for question in (RunEnded, SshAnswers, PowerIs, TimePassed)
+}
+
+
+def question_as_json(question: Question) -> dict[str, Json]:
+    return {"kind": question.kind, **asdict(question)}
+
+
+def question_from_json(document: Mapping[str, Json]) -> Question:
+    """The question again; raises InvalidInput for a kind that this version does not know."""
+    fields = {key: value for key, value in document.items() if key != "kind"}
+    kind = _KINDS.get(str(document.get("kind")))
+    if kind is None:
+        raise InvalidInput(f"unknown question kind {document.get('kind')!r}")
+    return kind(**fields)  # type: ignore[arg-type]

@@ -1,0 +1,336 @@
+"""The ports through which workflows reach the world.
+
+Each Protocol's docstrings are its contract; `tests/contract/` runs one suite per port against the
+fake and the real driver. Everything raises `managed.domain.errors` and nothing else; every effect
+is idempotent unless its docstring says otherwise; all durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from managed.domain.connections import CommandResult, Endpoint
+from managed.domain.errors import Json
+from managed.domain.runs import RunReport, RunRequest
+from managed.domain.secrets import Secret
+from managed.domain.servers import PowerState, ServerSpec
+from managed.domain.snapshots import Check, RepositoryAddress, Snapshot, SnapshotFile
+
+Emit = Callable[[str, Mapping[str, Json]], None]
+"""Takes an event's static name and its data; data never holds a secret."""
+
+
+# ---------------------------------------------------------------- hypervisor
+
+
+@dataclass(frozen=True)
+class HypervisorCapabilities:
+    """What this driver on this node can do, stated and not found out by failing.
+
+    `accelerated` is True where guests really boot under KVM; timeouts are multiplied by
+    `time_scale` (1.0 with KVM, more without).
+    """
+
+    accelerated: bool
+    time_scale: float
+    live_restore_points: bool
+
+
+@dataclass(frozen=True)
+class RescueBoot:
+    """A temporary boot of the rescue image. `configuration` is the content of the small
+    configuration disk: file name to content (the session's host key, authorized keys, network).
+    `image` names an operating system image attached read-only with the serial `managed-image`.
+    """
+
+    session_id: str
+    memory_mib: int
+    configuration: Mapping[str, Secret]
+    image: str | None = None
+
+
+@dataclass(frozen=True)
+class RestorePoint:
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ServerStats:
+    """Counters since power-on, for metering."""
+
+    cpu_seconds: float
+    memory_bytes: int
+    disk_read_bytes: int
+    disk_written_bytes: int
+    network_received_bytes: int
+    network_sent_bytes: int
+
+
+class Hypervisor(Protocol):
+    """One node. Servers are named by their `server_id` only."""
+
+    def capabilities(self) -> HypervisorCapabilities:
+        """May take a bounded boot the first time; the answer is remembered per node."""
+        ...
+
+    def create_server(self, spec: ServerSpec) -> None:
+        """Make the empty disk and the persistent definition, powered off.
+
+        Again with the same spec changes nothing; raises AlreadyExists when the server exists with
+        another spec. A failure half-way leaves nothing behind.
+        """
+        ...
+
+    def destroy_server(self, server_id: str) -> None:
+        """Power off, remove definition, disk, restore points and rescue leftovers; absent is fine."""
+        ...
+
+    def power_state(self, server_id: str) -> PowerState:
+        """RESCUE while a rescue session runs; ABSENT when there is no such server."""
+        ...
+
+    def start(self, server_id: str) -> None:
+        """Boot the server from its own disk; running is fine. Conflict while in rescue."""
+        ...
+
+    def shut_down(self, server_id: str) -> None:
+        """Ask the guest to power off (ACPI); returns at once; stopped is fine."""
+        ...
+
+    def power_off(self, server_id: str) -> None:
+        """Pull the plug; stopped is fine. Conflict while in rescue."""
+        ...
+
+    def reset(self, server_id: str) -> None:
+        """Press the reset button. Conflict when stopped or in rescue."""
+        ...
+
+    def boot_rescue_image(self, server_id: str, rescue: RescueBoot) -> None:
+        """Power the server off and start the transient rescue domain over its own definition.
+
+        The same `session_id` already running is fine; another session is ended first.
+        """
+        ...
+
+    def end_rescue(self, server_id: str) -> None:
+        """End the rescue session, if any, and remove its configuration disk; leaves it stopped."""
+        ...
+
+    def rescue_sessions(self) -> Mapping[str, str]:
+        """server_id to session_id of every rescue session that runs on this node."""
+        ...
+
+    def create_restore_point(self, server_id: str, name: str) -> None:
+        """Keep the disk's present state under this name; the same name again is fine.
+
+        Works on running servers when `live_restore_points`, else raises NotSupported.
+        """
+        ...
+
+    def revert_to_restore_point(self, server_id: str, name: str) -> None:
+        """Put the disk back to that state; the server is powered off first. Keeps the point."""
+        ...
+
+    def delete_restore_point(self, server_id: str, name: str) -> None:
+        """Forget the point and keep the disk's present state; absent is fine."""
+        ...
+
+    def restore_points(self, server_id: str) -> Sequence[RestorePoint]: ...
+
+    def stats(self, server_id: str) -> ServerStats:
+        """Conflict when the server is stopped."""
+        ...
+
+    def console_tail(self, server_id: str, size: int = 4096) -> str:
+        """The last `size` bytes that the serial console printed, decoded with replacement."""
+        ...
+
+
+# ---------------------------------------------------------------- SSH
+
+
+class RemoteShell(Protocol):
+    """Commands over SSH with pinned host keys; nothing is ever trusted on first use."""
+
+    def run(
+        self,
+        endpoint: Endpoint,
+        command: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float = 60,
+    ) -> CommandResult:
+        """Run an argv (quoted for the remote shell) and wait. A non-zero exit is a result.
+
+        Raises ServerUnreachable (no connection, timeout), HostKeyChanged, LoginRefused.
+        """
+        ...
+
+    def read_file(self, endpoint: Endpoint, path: str, *, timeout: float = 600) -> bytes:
+        """The content of a remote file; NotFound when there is none."""
+        ...
+
+    def write_file(self, endpoint: Endpoint, path: str, content: bytes, mode: int) -> None:
+        """Replace a remote file in one step (temporary name, mode first, rename)."""
+        ...
+
+    def host_key(self, address: str, port: int, *, timeout: float = 10) -> str:
+        """The ed25519 (or first offered) host key line that the server shows, without trusting it."""
+        ...
+
+    def boot_id(self, endpoint: Endpoint) -> str:
+        """/proc/sys/kernel/random/boot_id of the running system; the cheapest proof of a login."""
+        ...
+
+
+class DetachedRuns(Protocol):
+    """Long work on servers; see managed.domain.runs."""
+
+    def start(self, endpoint: Endpoint, request: RunRequest) -> None:
+        """Claim the run and start it. A run id that is claimed already is left as it is."""
+        ...
+
+    def look(self, endpoint: Endpoint, run_id: str, offset: int) -> RunReport:
+        """The run's state and what it printed from `offset` on (64 KiB at most per look)."""
+        ...
+
+    def stop(self, endpoint: Endpoint, run_id: str) -> None:
+        """End the run's processes (TERM, then KILL); ended is fine. Its record stays."""
+        ...
+
+    def forget(self, endpoint: Endpoint, run_id: str) -> None:
+        """Remove the record of an ended run; absent is fine; Conflict while it runs."""
+        ...
+
+
+class Tunnels(Protocol):
+    def reverse_socket(
+        self, endpoint: Endpoint, remote_socket: str, local_socket: str
+    ) -> AbstractContextManager[TunnelHandle]:
+        """Forward a Unix socket on the server back to one here, through OpenSSH.
+
+        A stale socket at `remote_socket` is removed first; the remote socket is only root's.
+        The ssh process dies with the one that opened it.
+        """
+        ...
+
+
+class TunnelHandle(Protocol):
+    @property
+    def is_open(self) -> bool: ...
+
+
+# ---------------------------------------------------------------- Ansible
+
+
+@dataclass(frozen=True)
+class PlaybookReport:
+    """How a playbook ended on its one server. `facts` is what it set with set_stats."""
+
+    changed: int
+    failed_tasks: tuple[str, ...]
+    facts: Mapping[str, Json]
+
+
+class Playbooks(Protocol):
+    def run(
+        self,
+        playbook: str,
+        endpoint: Endpoint,
+        *,
+        variables: Mapping[str, Json],
+        secrets: Mapping[str, Secret],
+        emit: Emit,
+        register_child: Callable[[int], None],
+        timeout: float,
+    ) -> PlaybookReport:
+        """Run `playbooks/<playbook>.yml` on one server and wait.
+
+        Output goes to `emit` as it comes ("playbook_task", "playbook_output"). The process group
+        of ansible-playbook is given to `register_child` before it works, and dies with this
+        process. Raises PlaybookFailed (failed tasks in details), ServerUnreachable,
+        HostKeyChanged. Secrets travel in files of a private directory that is removed after.
+        """
+        ...
+
+
+# ---------------------------------------------------------------- backups
+
+
+class BackupRepositories(Protocol):
+    """restic on the provider's side: directly on the bucket, never through the gateway."""
+
+    def create(self, repository: RepositoryAddress) -> None:
+        """Make the repository with its first key; existing with this password is fine."""
+        ...
+
+    def snapshots(self, repository: RepositoryAddress) -> Sequence[Snapshot]:
+        """All snapshots, oldest first. NoBackup when the repository does not exist."""
+        ...
+
+    def files(self, repository: RepositoryAddress, snapshot_id: str) -> Sequence[SnapshotFile]:
+        """Every path of a snapshot with its metadata."""
+        ...
+
+    def file_content(self, repository: RepositoryAddress, snapshot_id: str, path: str) -> bytes:
+        """One file's content; NotFound when the snapshot does not hold it."""
+        ...
+
+    def check(self, repository: RepositoryAddress, part: int, parts: int, emit: Emit) -> Check:
+        """Check structure and the `part`-th of `parts` equal parts of all data."""
+        ...
+
+    def quarantine(self, repository: RepositoryAddress) -> Sequence[str]:
+        """Move what does not belong (objects that do not decrypt with the repository's own key)
+        out of the repository to the quarantine prefix; returns the names moved.
+        """
+        ...
+
+    def unlock(self, repository: RepositoryAddress) -> None:
+        """Remove stale locks."""
+        ...
+
+
+class Gateway(Protocol):
+    """The append-only way into the bucket that servers get."""
+
+    def admit(self, account: str, password: Secret) -> None:
+        """Let this account in to its own repository; replaces an earlier password."""
+        ...
+
+    def dismiss(self, account: str) -> None:
+        """Let it in no more; unknown is fine."""
+        ...
+
+    def socket(self) -> str:
+        """Path of the gateway's Unix socket here, to be forwarded. GatewayUnavailable if down."""
+        ...
+
+
+class ObjectStore(Protocol):
+    """A bucket. Keys are relative to the bucket; content is bytes."""
+
+    def put(self, key: str, content: bytes) -> None: ...
+
+    def get(self, key: str) -> bytes:
+        """NotFound when there is no such object."""
+        ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def delete(self, key: str) -> None:
+        """Absent is fine."""
+        ...
+
+    def move(self, key: str, new_key: str) -> None:
+        """Copy, then delete; NotFound when there is no such object."""
+        ...
+
+    def keys(self, prefix: str) -> Sequence[str]:
+        """Every key below the prefix, sorted."""
+        ...
