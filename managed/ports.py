@@ -87,7 +87,7 @@ class Hypervisor(Protocol):
         ...
 
     def destroy_server(self, server_id: str) -> None:
-        """Power off, remove definition, disk, restore points and rescue leftovers; absent is fine."""
+        """Power off; remove definition, disk, restore points, rescue leftovers. Absent is fine."""
         ...
 
     def power_state(self, server_id: str) -> PowerState:
@@ -180,7 +180,7 @@ class RemoteShell(Protocol):
         ...
 
     def host_key(self, address: str, port: int, *, timeout: float = 10) -> str:
-        """The ed25519 (or first offered) host key line that the server shows, without trusting it."""
+        """The host key line (ed25519 if offered) that the server shows, without trusting it."""
         ...
 
     def boot_id(self, endpoint: Endpoint) -> str:
