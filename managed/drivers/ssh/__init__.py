@@ -1,0 +1,1 @@
+"""SSH: commands and files over held connections, and tunnels through OpenSSH."""
