@@ -68,6 +68,7 @@ def build_image(
     Builders of the same image wait for each other. An interrupted build leaves the earlier image.
     Raises MissingRequirement, MirrorUnreachable or ImageError.
     """
+    output = output.resolve()
     with locked(name, output):
         present = up_to_date_image(name, output)
         if present is not None and not force:
@@ -97,6 +98,7 @@ def check_prerequisites(name: ImageName, output: Path) -> None:
             "Building images needs Debian's archive keys, which this machine does not have.",
             hint="Run: apt-get install debian-archive-keyring",
         )
+    output.mkdir(parents=True, exist_ok=True)
     require_space(output, recipe.space)
 
 
@@ -110,7 +112,7 @@ def _build(name: ImageName, output: Path, sources: AptSources, report: Report) -
         versions = _make(name, work, artifacts, sources, recipe, report)
         image = BuiltImage(
             name=name,
-            directory=output.resolve() / name.value,
+            directory=output / name.value,
             recipe_hash=recipe,
             built_at=datetime.now(UTC),
             seconds=time.monotonic() - started,
@@ -138,6 +140,24 @@ def _make(
     return operating_system.build_operating_system(name, work, artifacts, sources, report)
 
 
+def build_images(names: Sequence[ImageName], output: Path, report: Report, *, force: bool) -> None:
+    """Build what is missing or out of date; ask for mirrors only if something is."""
+    sources: AptSources | None = None
+    for name in names:
+        image = up_to_date_image(name, output)
+        if image is not None and not force:
+            report(f"{name}: already built on {image.built_at:%Y-%m-%d %H:%M} UTC, used again")
+            continue
+        check_prerequisites(name, output)
+        sources = sources or resolve_sources(
+            os.environ.get("MANAGED_DEBIAN_MIRROR"),
+            os.environ.get("MANAGED_DEBIAN_SECURITY_MIRROR"),
+            os.environ.get("MANAGED_APT_PROXY"),
+            report,
+        )
+        build_image(name, output, sources, report, force=force)
+
+
 def say(line: str) -> None:
     """Print one progress line at once."""
     sys.stdout.write(line + "\n")
@@ -153,14 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     names = list(ImageName) if chosen.image == "all" else [ImageName(chosen.image)]
     try:
-        sources = resolve_sources(
-            os.environ.get("MANAGED_DEBIAN_MIRROR"),
-            os.environ.get("MANAGED_DEBIAN_SECURITY_MIRROR"),
-            os.environ.get("MANAGED_APT_PROXY"),
-            say,
-        )
-        for name in names:
-            build_image(name, chosen.output, sources, say, force=chosen.force)
+        build_images(names, chosen.output, say, force=chosen.force)
     except ManagedError as error:
         sys.stderr.write(f"{error} {error.hint}".rstrip() + "\n")
         return 1

@@ -59,15 +59,16 @@ def build_operating_system(
     really waiting on a new server. work: an empty directory for what is thrown away afterwards.
     """
     root = work / "root"
-    make_root(Bootstrap(SUITES[name], PACKAGES, DEBCONF), sources, root, report)
+    bootstrap = Bootstrap(SUITES[name], PACKAGES, DEBCONF, initramfs=False)
+    make_root(bootstrap, sources, root, report)
     report("writing the system's own files")
     lay_over(RECIPE / "root", root)
     enable = ("systemctl", "enable", *SERVICES)
     in_root(root, enable, "enabling services", report)
-    rebuild = ("update-initramfs", "-u", "-k", "all")
-    in_root(root, rebuild, "making the initramfs", report)
-    versions = package_versions(root, VERSIONS_OF_INTEREST, report)
     kernel = next((root / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
+    create = ("update-initramfs", "-c", "-k", kernel)
+    in_root(root, create, "making the initramfs", report)
+    versions = package_versions(root, VERSIONS_OF_INTEREST, report)
     release = (root / "etc/debian_version").read_text(encoding="ascii").strip()
     pack(root, artifacts / "root.squashfs", COMPRESSION, report)
     return {"debian": release, "kernel": kernel, **versions}

@@ -37,7 +37,7 @@ def require_tools(tools: Mapping[str, str]) -> None:
 
 
 def require_space(directory: Path, mebibytes: int) -> None:
-    """Raise MissingRequirement unless the filesystem of an existing `directory` has that much free."""
+    """Raise MissingRequirement unless that much is free where the existing `directory` is."""
     free = shutil.disk_usage(directory).free // MEBIBYTE
     if free < mebibytes:
         raise MissingRequirement(

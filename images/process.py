@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 from images.errors import ImageError, MirrorUnreachable
@@ -32,16 +33,17 @@ def run(
     what: str,
     report: Report,
     environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> str:
     """Run `argv` to its end and return its output (both streams).
 
     what: a phrase such as "installing Debian", used in progress lines and errors.
-    environment: variables added to this process's own.
+    environment: variables added to this process's own. directory: where it runs.
     Raises MirrorUnreachable when the output shows that a download failed, else ImageError.
     """
     started = time.monotonic()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        process = _start(argv, log, environment)
+        process = _start(argv, log, environment, directory)
         try:
             while process.poll() is None:
                 try:
@@ -76,7 +78,10 @@ def failure(program: str, what: str, status: int, output: str) -> ImageError | M
 
 
 def _start(
-    argv: Sequence[str], log: IO[str], environment: Mapping[str, str] | None
+    argv: Sequence[str],
+    log: IO[str],
+    environment: Mapping[str, str] | None,
+    directory: Path | None,
 ) -> subprocess.Popen[bytes]:
     variables = {**os.environ, "PATH": TOOL_DIRECTORIES, "LC_ALL": "C.UTF-8"}
     variables.update(environment or {})
@@ -87,6 +92,7 @@ def _start(
             stdout=log,
             stderr=subprocess.STDOUT,
             env=variables,
+            cwd=directory,
         )
     except FileNotFoundError as error:
         raise ImageError(f"This machine does not have the program {argv[0]}.") from error

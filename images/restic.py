@@ -19,7 +19,7 @@ SPACE_MEBIBYTES = 300
 TOOLS = {"apt-get": "apt", "dpkg-deb": "dpkg"}
 SUITE = "trixie"
 OLDEST_USABLE = (0, 18)
-DIRECTORIES = ("lists/partial", "cache/archives/partial", "preferences.d")
+DIRECTORIES = ("lists/partial", "cache/archives/partial")
 
 
 def apt_options(directory: Path, proxy: str | None) -> tuple[str, ...]:
@@ -66,9 +66,8 @@ def build_restic(
     (work / "sources.list").write_text(sources.main_line(SUITE) + "\n", encoding="utf-8")
     apt = ("apt-get", *apt_options(work, sources.proxy))
     run((*apt, "update", "--error-on=any"), "reading Debian's package list", report)
-    fetch = ("--download-only", "--no-install-recommends", "-y", "install", "restic")
-    run((*apt, *fetch), "fetching the restic package", report)
-    package = next((work / "cache" / "archives").glob("restic_*.deb"))
+    run((*apt, "download", "restic"), "fetching the restic package", report, directory=work)
+    package = next(work.glob("restic_*.deb"))
     run(("dpkg-deb", "--extract", str(package), str(work / "tree")), "unpacking restic", report)
     program = artifacts / "restic"
     shutil.copyfile(work / "tree/usr/bin/restic", program)
