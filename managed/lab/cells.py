@@ -178,9 +178,13 @@ def nspawn_command(cell: Cell) -> tuple[str, ...]:
             "--capability=CAP_NET_ADMIN,CAP_NET_RAW",
             "--resolv-conf=off",
         )
+        # Its sysctls below /proc/sys/net are those of its own namespace.
+        environment: tuple[str, ...] = ("env", "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network")
     else:
+        environment = ()
         network = ("--drop-capability=CAP_NET_ADMIN", "--resolv-conf=bind-host")
     return (
+        *environment,
         "systemd-nspawn",
         "--quiet",
         "--register=no",
