@@ -1,0 +1,1 @@
+"""The Playbooks port by ansible-runner."""
