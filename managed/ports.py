@@ -10,18 +10,176 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from managed.domain.connections import CommandResult, Endpoint
 from managed.domain.errors import Json
+from managed.domain.events import NewEvent
+from managed.domain.jobs import Job, JobStatus, StepResult
+from managed.domain.questions import Question
+from managed.domain.rescue import RescueSession
 from managed.domain.runs import RunReport, RunRequest
-from managed.domain.secrets import Secret
-from managed.domain.servers import PowerState, ServerSpec
-from managed.domain.snapshots import Check, RepositoryAddress, Snapshot, SnapshotFile
+from managed.domain.secrets import Secret, SecretPurpose
+from managed.domain.servers import Node, PowerState, Server, ServerSpec, ServerStatus
+from managed.domain.snapshots import (
+    Check,
+    RepositoryAddress,
+    Snapshot,
+    SnapshotFile,
+    SnapshotRecord,
+)
 
 Emit = Callable[[str, Mapping[str, Json]], None]
 """Takes an event's static name and its data; data never holds a secret."""
+
+
+Clock = Callable[[], datetime]
+"""The present moment, timezone-aware."""
+
+
+# ---------------------------------------------------------------- jobs
+
+
+class ChildProcesses(Protocol):
+    """How the engine knows and ends the process groups that work for a step."""
+
+    def describe(self, group: int) -> Mapping[str, Json]:
+        """What identifies the group for a successor (host, pid, start time)."""
+        ...
+
+    def end(self, child: Mapping[str, Json]) -> bool:
+        """Kill the group if it is of this host and still the same; was there one to kill?"""
+        ...
+
+
+class JobStore(Protocol):
+    """What the engine does with a job that it holds a lease on.
+
+    `job` always carries the lease; when another worker has taken over, every method raises
+    LeaseLost and writes nothing.
+    """
+
+    def claim(
+        self, job_id: str, owner: str, now: datetime, lease_for: timedelta
+    ) -> tuple[Job, Mapping[str, Json] | None] | None:
+        """Take the job if it is free; with it the child process that an earlier holder left."""
+        ...
+
+    def renew(self, job: Job, now: datetime, lease_for: timedelta) -> None: ...
+
+    def release(self, job: Job) -> None:
+        """Give the job back as it is, for any worker."""
+        ...
+
+    def reread(self, job: Job) -> Job: ...
+
+    def start_step(self, job: Job, step: str, now: datetime) -> Job: ...
+
+    def record_child(self, job: Job, child: Mapping[str, Json] | None) -> None: ...
+
+    def record_step(self, job: Job, result: StepResult, warnings: Sequence[str] = ()) -> Job: ...
+
+    def retry_step(self, job: Job, at: datetime) -> None: ...
+
+    def park(
+        self, job: Job, question: Question, until: datetime, *, interruptible: bool, now: datetime
+    ) -> None: ...
+
+    def begin_undo(
+        self,
+        job: Job,
+        verdict: JobStatus,
+        error: Mapping[str, Json],
+        cut_off: StepResult | None,
+    ) -> Job: ...
+
+    def finish(self, job: Job, status: JobStatus, now: datetime) -> str | None:
+        """End the job; returns the id of the job that gets its server next, if one waits."""
+        ...
+
+    def append_events(self, job: Job, new: Sequence[NewEvent]) -> None: ...
+
+
+# ---------------------------------------------------------------- what is known of servers
+
+
+class Servers(Protocol):
+    """Servers and nodes as the database knows them."""
+
+    def get(self, server_id: str) -> Server:
+        """NotFound for unknown and deleted servers."""
+        ...
+
+    def node(self, node_id: str) -> Node: ...
+
+    def set_status(self, server_id: str, status: ServerStatus) -> None: ...
+
+    def pin_host_key(self, server_id: str, host_key: str, *, replacing: str) -> None:
+        """Pin a key in place of `replacing` (empty: none yet). HostKeyChanged when another key
+        is pinned than the two; pinning the same again is fine.
+        """
+        ...
+
+    def set_repository_key(self, server_id: str, key_id: str) -> None: ...
+
+    def repository_key(self, server_id: str) -> str:
+        """The name of the provider's key in the server's repository; empty: no repository yet."""
+        ...
+
+    def next_part_to_check(self, server_id: str, parts: int) -> int:
+        """Which part (1 to `parts`) of the repository's data is due; moves on by one."""
+        ...
+
+
+class Vault(Protocol):
+    """Secrets, sealed in the database. An owner is a server or a rescue session."""
+
+    def keep(self, owner: str, purpose: SecretPurpose, secret: Secret) -> None:
+        """Store or replace."""
+        ...
+
+    def keep_once(self, owner: str, purpose: SecretPurpose, secret: Secret) -> Secret:
+        """Store unless there is one; returns the one that counts. For secrets made on demand."""
+        ...
+
+    def secret(self, owner: str, purpose: SecretPurpose) -> Secret:
+        """NotFound when there is none; SecretUnreadable with a wrong master key."""
+        ...
+
+    def forget(self, owner: str) -> None:
+        """Remove every secret of this owner; none is fine."""
+        ...
+
+
+class RescueSessions(Protocol):
+    def open(self, session: RescueSession) -> RescueSession:
+        """Record a session before it boots; the server's open one is returned if there is one."""
+        ...
+
+    def current(self, server_id: str) -> RescueSession | None: ...
+
+    def end(self, session_id: str, now: datetime) -> None:
+        """Ended is fine."""
+        ...
+
+
+class Snapshots(Protocol):
+    """The catalogue of backups. A backup is good when verified, not before."""
+
+    def add(self, record: SnapshotRecord) -> None:
+        """The same snapshot again is fine."""
+        ...
+
+    def mark_verified(
+        self, snapshot_id: str, evidence: Mapping[str, Json], now: datetime
+    ) -> None: ...
+
+    def get(self, snapshot_id: str) -> SnapshotRecord: ...
+
+    def of_server(self, server_id: str) -> Sequence[SnapshotRecord]:
+        """Newest first."""
+        ...
 
 
 # ---------------------------------------------------------------- hypervisor

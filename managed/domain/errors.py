@@ -210,3 +210,10 @@ class MissingRequirement(ManagedError):
 
     code = "missing-requirement"
     title = "This machine lacks something that is needed"
+
+
+class InternalError(ManagedError):
+    """A defect of ours. Its message names the place, never the values."""
+
+    code = "internal-error"
+    title = "A defect in managed itself"

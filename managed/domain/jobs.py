@@ -65,9 +65,12 @@ class JobStatus(StrEnum):
 class StepStatus(StrEnum):
     DONE = "done"
     FAILED = "failed"
-    SKIPPED = "skipped"
     UNDONE = "undone"
     UNDO_FAILED = "undo-failed"
+
+    @property
+    def is_undo(self) -> bool:
+        return self in (StepStatus.UNDONE, StepStatus.UNDO_FAILED)
 
 
 @dataclass(frozen=True)
@@ -99,10 +102,11 @@ class Lease:
 class Job:
     """One durable piece of work on one server, as read from the database; a value, never changed.
 
-    `step_attempt` counts the tries of the step that comes next, from 1. `question` is what a
-    waiting job asks (JSON of a `managed.domain.questions` value) until `question_until`;
-    `answer` is what came back. `verdict` is set while changes are undone. `holds_server` says that
-    it is the one changing job of its server.
+    `started_step` is the step that was begun and has no record yet ("undo:" before the name of an
+    undo), `step_attempt` counts its tries from 1. `question` is what a waiting job asks (JSON of
+    a `managed.domain.questions` value) until `question_until`; `answer` is what came back.
+    `verdict` is set while changes are undone. `holds_server` says that it is the one changing job
+    of its server. `steps` is in the order of recording.
     """
 
     job_id: str
@@ -113,10 +117,13 @@ class Job:
     parameters: Mapping[str, Json]
     created_at: datetime
     deadline: datetime
+    started_step: str = ""
+    step_started_at: datetime | None = None
     step_attempt: int = 1
     next_attempt_at: datetime | None = None
     lease: Lease | None = None
     question: Mapping[str, Json] | None = None
+    question_number: int = 0
     question_until: datetime | None = None
     answer: Mapping[str, Json] | None = None
     verdict: JobStatus | None = None
@@ -133,6 +140,14 @@ class Job:
     def done_step(self, name: str) -> StepResult | None:
         """The recorded result of the step, or None if it has not been done."""
         return next((s for s in self.steps if s.name == name and s.status is StepStatus.DONE), None)
+
+    def has_failed(self, name: str) -> bool:
+        """Was the step begun and then given up, or cut off by a cancel?"""
+        return any(s.name == name and s.status is StepStatus.FAILED for s in self.steps)
+
+    def is_undone(self, name: str) -> bool:
+        """Has the undo of the step been recorded, well or not?"""
+        return any(s.name == name and s.status.is_undo for s in self.steps)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import secrets as random_source
+from enum import StrEnum
 from typing import NoReturn
+
+
+class SecretPurpose(StrEnum):
+    """What a stored secret is for."""
+
+    LOGIN_KEY = "login-key"
+    RESCUE_HOST_KEY = "rescue-host-key"
+    REPOSITORY_PASSWORD = "repository-password"
+    GATEWAY_PASSWORD = "gateway-password"
 
 
 class Secret:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -105,6 +106,7 @@ class Server:
     operating_system: str
     node_id: str | None = None
     spec: ServerSpec | None = None
+    created_at: datetime | None = None
 
     @property
     def disk_serial(self) -> str:

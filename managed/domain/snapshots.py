@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -71,3 +72,46 @@ class Check:
             "errors": list(self.errors),
             "warnings": list(self.warnings),
         }
+
+
+@dataclass(frozen=True)
+class SnapshotRecord:
+    """A backup in the catalogue: where its manifest and disk layout lie in the bucket, and what
+    verified it (None: nobody has, so it counts as no backup).
+    """
+
+    snapshot_id: str
+    server_id: str
+    job_id: str
+    time: datetime
+    files: int
+    size: int
+    manifest_key: str
+    layout_key: str
+    verified_at: datetime | None = None
+    verification: Mapping[str, Json] | None = None
+
+
+def account_of(server_id: str) -> str:
+    """The server's name at the gateway, and its repository's folder in the bucket."""
+    return f"srv-{server_id}"
+
+
+def manifest_key(account: str, snapshot_id: str) -> str:
+    return f"manifests/{account}/{snapshot_id}.jsonl.gz"
+
+
+def layout_key(account: str, snapshot_id: str) -> str:
+    return f"layouts/{account}/{snapshot_id}.json"
+
+
+def snapshot_to_restore(
+    records: Sequence[SnapshotRecord], as_of: datetime | None
+) -> SnapshotRecord | None:
+    """The newest verified backup, not newer than `as_of` if that is given."""
+    usable = [
+        record
+        for record in records
+        if record.verified_at is not None and (as_of is None or record.time <= as_of)
+    ]
+    return max(usable, key=lambda record: record.time, default=None)

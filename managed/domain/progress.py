@@ -1,0 +1,95 @@
+"""What a job does next: the whole control flow of the engine as one decision.
+
+Steps run in order; the first without a record is next. When a job fails or is cancelled, the undo
+of every step that was done or begun runs, last first, and then the job ends with its verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from managed.domain.errors import DeadlineExceeded, JobCancelled, ManagedError
+from managed.domain.jobs import Job, JobStatus
+
+UNDO_PREFIX = "undo:"
+
+
+class AnswerOutcome(StrEnum):
+    """How a question ended: with facts, past its time, or because the job is to stop."""
+
+    ANSWERED = "answered"
+    TIMED_OUT = "timed-out"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What the decision must know of a step. A step that is not interruptible goes on to its end
+    once begun, whoever asked to cancel (dpkg must not be cut off).
+    """
+
+    name: str
+    interruptible: bool = True
+    has_undo: bool = False
+
+
+@dataclass(frozen=True)
+class RunStep:
+    name: str
+
+
+@dataclass(frozen=True)
+class UndoStep:
+    name: str
+
+
+@dataclass(frozen=True)
+class BeginUndo:
+    verdict: JobStatus
+    error: ManagedError
+
+
+@dataclass(frozen=True)
+class Finish:
+    status: JobStatus
+
+
+Action = RunStep | UndoStep | BeginUndo | Finish
+
+
+def next_action(job: Job, plan: Sequence[StepPlan], now: datetime) -> Action:
+    """The one thing to do now with a claimed job."""
+    if job.verdict is not None:
+        return _next_undo(job, plan, job.verdict)
+    step = next((s for s in plan if job.done_step(s.name) is None), None)
+    if step is None:
+        return Finish(JobStatus.SUCCEEDED)
+    if _may_stop_before(job, step):
+        if job.cancel_requested:
+            return BeginUndo(JobStatus.CANCELLED, JobCancelled(job.cancel_requested))
+        if now >= job.deadline:
+            return BeginUndo(
+                JobStatus.FAILED, DeadlineExceeded(f"the deadline was {job.deadline:%F %T %Z}")
+            )
+    return RunStep(step.name)
+
+
+def _may_stop_before(job: Job, step: StepPlan) -> bool:
+    """Is this a safe point? Yes between steps, inside an interruptible one, and when the poller
+    gave the wait up (`interrupted`); an answer that came is worked on first.
+    """
+    outcome = job.answer.get("outcome") if job.answer else None
+    if outcome == AnswerOutcome.INTERRUPTED:
+        return True
+    return job.started_step != step.name or (step.interruptible and outcome is None)
+
+
+def _next_undo(job: Job, plan: Sequence[StepPlan], verdict: JobStatus) -> Action:
+    for step in reversed(plan):
+        begun = job.done_step(step.name) or job.has_failed(step.name)
+        if step.has_undo and begun and not job.is_undone(step.name):
+            return UndoStep(step.name)
+    return Finish(verdict)

@@ -1,0 +1,30 @@
+"""Rescue sessions: a temporary boot of the rescue image over the server's own disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from managed.domain.servers import Server, ServerStatus
+
+
+@dataclass(frozen=True)
+class RescueSession:
+    """`job_id` is the job that owns it. `expires_at` is when an unused session of the staff's is
+    ended by the clock (None: it ends with its job).
+    """
+
+    session_id: str
+    server_id: str
+    job_id: str
+    host_key: str
+    status_before: ServerStatus
+    started_at: datetime
+    expires_at: datetime | None = None
+
+
+def rescue_limitation(server: Server) -> str | None:
+    """Why this server cannot be booted into the rescue image, or None."""
+    if server.node_id is None or server.spec is None:
+        return "it was enrolled and runs on no node of ours"
+    return None

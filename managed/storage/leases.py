@@ -1,0 +1,262 @@
+"""What the holder of a lease does with its job. Every write names the lease's token: when another
+worker has taken over, it changes nothing and raises LeaseLost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, func, insert, or_, select, update
+
+from managed.domain.errors import Json, LeaseLost
+from managed.domain.events import NewEvent
+from managed.domain.jobs import Job, JobStatus, StepResult
+from managed.domain.questions import Question, question_as_json
+from managed.storage import events
+from managed.storage.database import writing
+from managed.storage.rows import DO, UNDO, job_from_row, steps_of
+from managed.storage.tables import job_steps, jobs
+
+_NO_STEP: dict[str, Any] = {
+    "started_step": "",
+    "step_started_at": None,
+    "step_attempt": 1,
+    "next_attempt_at": None,
+    "answer": None,
+    "question": None,
+    "question_until": None,
+    "last_answer_at": None,
+    "child": None,
+}
+
+
+class LeasedJobs:
+    """Implements `managed.ports.JobStore` for the engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def claim(
+        self, job_id: str, owner: str, now: datetime, lease_for: timedelta
+    ) -> tuple[Job, Mapping[str, Json] | None] | None:
+        """Take the job if it may be taken: queued and due, or its lease has run out.
+
+        Returns it with the child process that an earlier holder recorded, if any; None when
+        there is nothing to take. Compare-and-set: of many claimants one wins.
+        """
+        due = or_(jobs.c.next_attempt_at.is_(None), jobs.c.next_attempt_at <= now)
+        free = or_(
+            and_(jobs.c.status == "queued", due),
+            and_(jobs.c.status == "running", jobs.c.lease_expires_at <= now),
+        )
+        with writing(self._engine) as connection:
+            row = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.holds_server, free)
+                .values(
+                    status="running",
+                    lease_owner=owner,
+                    lease_token=jobs.c.lease_token + 1,
+                    lease_expires_at=now + lease_for,
+                    started_at=func.coalesce(jobs.c.started_at, now),
+                )
+                .returning(jobs)
+            ).one_or_none()
+            if row is None:
+                return None
+            return job_from_row(row, steps_of(connection, job_id)), row.child
+
+    def renew(self, job: Job, now: datetime, lease_for: timedelta) -> None:
+        with writing(self._engine) as connection:
+            _update(connection, job, lease_expires_at=now + lease_for)
+
+    def release(self, job: Job) -> None:
+        """Give the job back as it is, for any worker: a graceful stop between two steps."""
+        with writing(self._engine) as connection:
+            _update(
+                connection,
+                job,
+                status="queued",
+                lease_expires_at=None,
+                lease_owner="",
+                sent_at=None,
+            )
+
+    def reread(self, job: Job) -> Job:
+        """The job as it is now, if it is still ours."""
+        with writing(self._engine) as connection:
+            return _reread(connection, job)
+
+    def start_step(self, job: Job, step: str, now: datetime) -> Job:
+        """Note that the step (or "undo:" step) begins; a step begun before keeps its attempt."""
+        with writing(self._engine) as connection:
+            if job.started_step != step:
+                _update(
+                    connection, job, **{**_NO_STEP, "started_step": step, "step_started_at": now}
+                )
+            return _reread(connection, job)
+
+    def record_child(self, job: Job, child: Mapping[str, Json] | None) -> None:
+        """Remember the process group that works for this step, for a successor to end."""
+        with writing(self._engine) as connection:
+            _update(connection, job, child=dict(child) if child else None)
+
+    def record_step(self, job: Job, result: StepResult, warnings: Sequence[str] = ()) -> Job:
+        """Store a step's end; it is the job's checkpoint. Recorded once: a second record of the
+        same step is a programming error and refused by the database.
+        """
+        with writing(self._engine) as connection:
+            _update(connection, job, **_NO_STEP, warnings=[*job.warnings, *warnings])
+            _insert_step(connection, job, result)
+            return _reread(connection, job)
+
+    def retry_step(self, job: Job, at: datetime) -> None:
+        """Let go of the job until `at`; then the same step is tried once more."""
+        with writing(self._engine) as connection:
+            _update(
+                connection,
+                job,
+                **{
+                    **_NO_STEP,
+                    "started_step": job.started_step,
+                    "step_started_at": job.step_started_at,
+                    "step_attempt": job.step_attempt + 1,
+                    "next_attempt_at": at,
+                },
+                status="queued",
+                lease_expires_at=None,
+                lease_owner="",
+                sent_at=None,
+            )
+
+    def park(
+        self, job: Job, question: Question, until: datetime, *, interruptible: bool, now: datetime
+    ) -> None:
+        """Put the job to sleep with its question; from here on nobody holds anything for it.
+
+        A wish to cancel that came meanwhile wakes an interruptible job at once.
+        """
+        with writing(self._engine) as connection:
+            _update(
+                connection,
+                job,
+                status="waiting",
+                question=question_as_json(question),
+                question_number=jobs.c.question_number + 1,
+                question_until=min(until, job.deadline) if interruptible else until,
+                asked_at=now,
+                last_answer_at=None,
+                interruptible=interruptible,
+                answer=None,
+                child=None,
+                lease_expires_at=None,
+                lease_owner="",
+            )
+            if interruptible:
+                connection.execute(
+                    update(jobs)
+                    .where(jobs.c.id == job.job_id, jobs.c.cancel_requested != "")
+                    .values(status="queued", sent_at=None, answer={"outcome": "interrupted"})
+                )
+
+    def begin_undo(
+        self,
+        job: Job,
+        verdict: JobStatus,
+        error: Mapping[str, Json],
+        cut_off: StepResult | None,
+    ) -> Job:
+        """Set the verdict; `cut_off` is the step that was begun and will not be done."""
+        with writing(self._engine) as connection:
+            _update(connection, job, **_NO_STEP, verdict=verdict.value, error=dict(error))
+            if cut_off is not None:
+                _insert_step(connection, job, cut_off)
+            return _reread(connection, job)
+
+    def finish(self, job: Job, status: JobStatus, now: datetime) -> str | None:
+        """End the job and hand its server to the next one that waits for it, in one transaction.
+
+        Returns that next job's id, to be sent after the commit.
+        """
+        with writing(self._engine) as connection:
+            _update(
+                connection,
+                job,
+                **_NO_STEP,
+                status=status.value,
+                finished_at=now,
+                lease_expires_at=None,
+                lease_owner="",
+                holds_server=False,
+            )
+            ended = [NewEvent(now, "job_ended", {"status": status.value})]
+            events.append(connection, job.job_id, ended)
+            return _hand_over(connection, job.server_id)
+
+    def append_events(self, job: Job, new: Sequence[NewEvent]) -> None:
+        with writing(self._engine) as connection:
+            _update(connection, job, event_seq=jobs.c.event_seq)
+            events.append(connection, job.job_id, new)
+
+
+def _update(connection: Connection, job: Job, **values: Any) -> None:
+    if job.lease is None:
+        raise LeaseLost(f"job {job.job_id} is not leased", job_id=job.job_id)
+    changed = connection.execute(
+        update(jobs)
+        .where(
+            jobs.c.id == job.job_id,
+            jobs.c.status == "running",
+            jobs.c.lease_token == job.lease.token,
+            jobs.c.lease_owner == job.lease.owner,
+        )
+        .values(**values)
+    ).rowcount
+    if changed != 1:
+        raise LeaseLost(f"another worker has taken over job {job.job_id}", job_id=job.job_id)
+
+
+def _reread(connection: Connection, job: Job) -> Job:
+    row = connection.execute(select(jobs).where(jobs.c.id == job.job_id)).one()
+    if job.lease is None or row.lease_token != job.lease.token or row.status != "running":
+        raise LeaseLost(f"another worker has taken over job {job.job_id}", job_id=job.job_id)
+    return job_from_row(row, steps_of(connection, job.job_id))
+
+
+def _insert_step(connection: Connection, job: Job, result: StepResult) -> None:
+    position = select(func.count()).where(job_steps.c.job_id == job.job_id)
+    connection.execute(
+        insert(job_steps).values(
+            job_id=job.job_id,
+            name=result.name,
+            phase=UNDO if result.status.is_undo else DO,
+            position=position.scalar_subquery(),
+            status=result.status.value,
+            attempt=result.attempt,
+            started_at=result.started_at,
+            finished_at=result.finished_at,
+            result=dict(result.result),
+            error=dict(result.error) if result.error else None,
+        )
+    )
+
+
+def _hand_over(connection: Connection, server_id: str) -> str | None:
+    """The waiting job with the highest precedence, oldest first, becomes the server's holder."""
+    waiting = connection.execute(
+        select(jobs).where(
+            jobs.c.server_id == server_id, jobs.c.status == "queued", ~jobs.c.holds_server
+        )
+    )
+    candidates = sorted(
+        (job_from_row(row) for row in waiting), key=lambda j: (-j.kind.precedence, j.created_at)
+    )
+    if not candidates:
+        return None
+    next_id = candidates[0].job_id
+    connection.execute(
+        update(jobs).where(jobs.c.id == next_id).values(holds_server=True, sent_at=None)
+    )
+    return next_id

@@ -1,0 +1,80 @@
+"""Rescue sessions on record: implements `managed.ports.RescueSessions`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, insert, select, update
+
+from managed.domain.rescue import RescueSession
+from managed.domain.servers import ServerStatus
+from managed.storage.database import reading, writing
+from managed.storage.tables import jobs, rescue_sessions
+
+
+class SessionRecords:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def open(self, session: RescueSession) -> RescueSession:
+        with writing(self._engine) as connection:
+            present = _current(connection, session.server_id)
+            if present is not None:
+                return present
+            connection.execute(
+                insert(rescue_sessions).values(
+                    id=session.session_id,
+                    server_id=session.server_id,
+                    job_id=session.job_id,
+                    host_key=session.host_key,
+                    status_before=session.status_before.value,
+                    started_at=session.started_at,
+                    expires_at=session.expires_at,
+                )
+            )
+            return session
+
+    def current(self, server_id: str) -> RescueSession | None:
+        with reading(self._engine) as connection:
+            return _current(connection, server_id)
+
+    def end(self, session_id: str, now: datetime) -> None:
+        with writing(self._engine) as connection:
+            connection.execute(
+                update(rescue_sessions)
+                .where(rescue_sessions.c.id == session_id, rescue_sessions.c.ended_at.is_(None))
+                .values(ended_at=now)
+            )
+
+    def expired(self, now: datetime) -> Sequence[RescueSession]:
+        """Open sessions past their time on servers that no job works on."""
+        busy = select(jobs.c.server_id).where(jobs.c.holds_server)
+        query = select(rescue_sessions).where(
+            rescue_sessions.c.ended_at.is_(None),
+            rescue_sessions.c.expires_at <= now,
+            rescue_sessions.c.server_id.not_in(busy),
+        )
+        with reading(self._engine) as connection:
+            return [_session(row) for row in connection.execute(query)]
+
+
+def _current(connection: Connection, server_id: str) -> RescueSession | None:
+    query = select(rescue_sessions).where(
+        rescue_sessions.c.server_id == server_id, rescue_sessions.c.ended_at.is_(None)
+    )
+    row = connection.execute(query).one_or_none()
+    return _session(row) if row else None
+
+
+def _session(row: Row[Any]) -> RescueSession:
+    return RescueSession(
+        session_id=row.id,
+        server_id=row.server_id,
+        job_id=row.job_id,
+        host_key=row.host_key,
+        status_before=ServerStatus(row.status_before),
+        started_at=row.started_at,
+        expires_at=row.expires_at,
+    )

@@ -1,0 +1,240 @@
+"""The tables. Times are stored in UTC and always read back timezone-aware."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment. SQLite keeps no zone, so it is normalised to UTC on the way in."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("times must be timezone-aware")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id(*args: Any, **options: Any) -> Column[str]:
+    return Column("id", String(36), *args, primary_key=True, **options)
+
+
+nodes = Table(
+    "nodes",
+    metadata,
+    _id(),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("libvirt_uri", Text, nullable=False),
+    Column("storage_dir", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+servers = Table(
+    "servers",
+    metadata,
+    _id(),
+    Column("name", String(63), nullable=False),
+    Column("origin", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("address", String(253), nullable=False),
+    Column("ssh_port", Integer, nullable=False),
+    Column("ssh_user", String(32), nullable=False),
+    Column("host_key", Text, nullable=False),
+    Column("operating_system", String(63), nullable=False),
+    Column("node_id", ForeignKey("nodes.id")),
+    Column("spec", JSON(none_as_null=True)),
+    Column("repository_key_id", String(64), nullable=False, server_default=""),
+    Column("checked_parts", Integer, nullable=False, server_default="0"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(
+        "uq_servers_name_present",
+        "name",
+        unique=True,
+        sqlite_where=text("status <> 'deleted'"),
+        postgresql_where=text("status <> 'deleted'"),
+    ),
+)
+
+sealed_secrets = Table(
+    "sealed_secrets",
+    metadata,
+    Column("owner", String(36), primary_key=True),
+    Column("purpose", String(63), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _id(),
+    Column("server_id", ForeignKey("servers.id"), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("workflow_version", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("requested_by", String(253), nullable=False, server_default=""),
+    Column("run_key", String(253), unique=True),
+    Column("holds_server", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("deadline", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
+    Column("next_attempt_at", UtcDateTime),
+    Column("started_step", String(63), nullable=False, server_default=""),
+    Column("step_started_at", UtcDateTime),
+    Column("step_attempt", Integer, nullable=False, server_default="1"),
+    Column("lease_owner", String(253), nullable=False, server_default=""),
+    Column("lease_token", Integer, nullable=False, server_default="0"),
+    Column("lease_expires_at", UtcDateTime),
+    Column("child", JSON(none_as_null=True)),
+    Column("question", JSON(none_as_null=True)),
+    Column("question_number", Integer, nullable=False, server_default="0"),
+    Column("question_until", UtcDateTime),
+    Column("asked_at", UtcDateTime),
+    Column("last_answer_at", UtcDateTime),
+    Column("interruptible", Boolean, nullable=False, server_default=text("true")),
+    Column("answer", JSON(none_as_null=True)),
+    Column("verdict", String(16)),
+    Column("error", JSON(none_as_null=True)),
+    Column("warnings", JSON, nullable=False),
+    Column("cancel_requested", Text, nullable=False, server_default=""),
+    Column("event_seq", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint(
+        "status IN ('queued','running','waiting','succeeded','failed','cancelled')", name="status"
+    ),
+    CheckConstraint("status <> 'running' OR lease_expires_at IS NOT NULL", name="running_leased"),
+    CheckConstraint("status <> 'waiting' OR question IS NOT NULL", name="waiting_asks"),
+    CheckConstraint(
+        "status NOT IN ('succeeded','failed','cancelled') OR NOT holds_server", name="final_frees"
+    ),
+    Index(
+        "uq_jobs_one_holder_per_server",
+        "server_id",
+        unique=True,
+        sqlite_where=text("holds_server"),
+        postgresql_where=text("holds_server"),
+    ),
+    Index("ix_jobs_server_created", "server_id", "created_at"),
+    Index(
+        "ix_jobs_open",
+        "status",
+        sqlite_where=text("status IN ('queued','running','waiting')"),
+        postgresql_where=text("status IN ('queued','running','waiting')"),
+    ),
+)
+
+job_steps = Table(
+    "job_steps",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("phase", String(8), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime, nullable=False),
+    Column("result", JSON, nullable=False),
+    Column("error", JSON(none_as_null=True)),
+)
+
+# On PostgreSQL the migration makes this table partitioned by `at`, hence the key.
+events = Table(
+    "events",
+    metadata,
+    Column("job_id", String(36), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", UtcDateTime, primary_key=True),
+    Column("server_id", String(36), nullable=False),
+    Column("type", String(63), nullable=False),
+    Column("data", JSON, nullable=False),
+)
+
+rescue_sessions = Table(
+    "rescue_sessions",
+    metadata,
+    _id(),
+    Column("server_id", ForeignKey("servers.id"), nullable=False),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("host_key", Text, nullable=False),
+    Column("status_before", String(16), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Index(
+        "uq_rescue_sessions_one_open",
+        "server_id",
+        unique=True,
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("server_id", ForeignKey("servers.id"), nullable=False),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("time", UtcDateTime, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("manifest_key", Text, nullable=False),
+    Column("layout_key", Text, nullable=False),
+    Column("verified_at", UtcDateTime),
+    Column("verification", JSON(none_as_null=True)),
+    Index("ix_snapshots_server_time", "server_id", "time"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("request_digest", String(64), nullable=False),
+    Column("response", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)

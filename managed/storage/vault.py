@@ -1,0 +1,128 @@
+"""Secrets in the database, envelope-encrypted: each has a key of its own, sealed by the master key.
+
+A sealed secret is one version byte, the sealed data key (nonce, ciphertext), and the sealed text
+(nonce, ciphertext), both by AES-256-GCM. Owner and purpose are authenticated with them, so that a
+sealed secret moved to another row does not open.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import Engine, delete, insert, select, update
+
+from managed.domain.errors import MissingRequirement, NotFound, SecretUnreadable
+from managed.domain.secrets import Secret, SecretPurpose
+from managed.storage.database import reading, writing
+from managed.storage.tables import sealed_secrets
+
+_VERSION = b"\x01"
+_NONCE = 12
+_KEY = 32
+_SEALED_KEY = _NONCE + _KEY + 16
+
+
+def seal(master_key: bytes, secret: Secret, context: bytes) -> bytes:
+    data_key = AESGCM.generate_key(256)
+    key_nonce, text_nonce = os.urandom(_NONCE), os.urandom(_NONCE)
+    sealed_key = AESGCM(master_key).encrypt(key_nonce, data_key, context)
+    sealed_text = AESGCM(data_key).encrypt(text_nonce, secret.reveal().encode(), context)
+    return _VERSION + key_nonce + sealed_key + text_nonce + sealed_text
+
+
+def unseal(master_key: bytes, sealed: bytes, context: bytes) -> Secret:
+    """SecretUnreadable for another master key, another context or changed bytes."""
+    try:
+        if sealed[:1] != _VERSION:
+            raise InvalidTag
+        key_part, text_part = sealed[1 : 1 + _SEALED_KEY], sealed[1 + _SEALED_KEY :]
+        data_key = AESGCM(master_key).decrypt(key_part[:_NONCE], key_part[_NONCE:], context)
+        text = AESGCM(data_key).decrypt(text_part[:_NONCE], text_part[_NONCE:], context)
+    except (InvalidTag, ValueError) as error:
+        raise SecretUnreadable(
+            f"the secret {context.decode()} does not open",
+            hint="Is MANAGED_MASTER_KEY_FILE the key that this database was made with?",
+        ) from error
+    return Secret(text.decode())
+
+
+def load_master_key(path: Path) -> bytes:
+    """The 32 bytes of the master key file; MissingRequirement when there is none or it is odd."""
+    try:
+        key = path.read_bytes()
+    except OSError as error:
+        raise MissingRequirement(
+            f"the master key file {path} cannot be read: {error.strerror}",
+            hint="Make one with: managed master-key, and keep a copy of it somewhere safe.",
+        ) from error
+    if len(key) != _KEY:
+        raise MissingRequirement(f"{path} holds {len(key)} bytes; a master key has {_KEY}")
+    return key
+
+
+def create_master_key(path: Path) -> None:
+    """Write a new key, readable by us only; an existing file is left as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(os.urandom(_KEY))
+
+
+class SealedVault:
+    """Implements `managed.ports.Vault`."""
+
+    def __init__(self, engine: Engine, master_key: bytes, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._master_key = master_key
+        self._clock = clock
+
+    def keep(self, owner: str, purpose: SecretPurpose, secret: Secret) -> None:
+        sealed = seal(self._master_key, secret, _context(owner, purpose))
+        with writing(self._engine) as connection:
+            changed = connection.execute(
+                update(sealed_secrets)
+                .where(sealed_secrets.c.owner == owner, sealed_secrets.c.purpose == purpose.value)
+                .values(sealed=sealed)
+            ).rowcount
+            if changed == 0:
+                connection.execute(
+                    insert(sealed_secrets).values(
+                        owner=owner,
+                        purpose=purpose.value,
+                        sealed=sealed,
+                        created_at=self._clock(),
+                    )
+                )
+
+    def keep_once(self, owner: str, purpose: SecretPurpose, secret: Secret) -> Secret:
+        try:
+            return self.secret(owner, purpose)
+        except NotFound:
+            self.keep(owner, purpose, secret)
+            return secret
+
+    def secret(self, owner: str, purpose: SecretPurpose) -> Secret:
+        query = select(sealed_secrets.c.sealed).where(
+            sealed_secrets.c.owner == owner, sealed_secrets.c.purpose == purpose.value
+        )
+        with reading(self._engine) as connection:
+            sealed = connection.execute(query).scalar_one_or_none()
+        if sealed is None:
+            raise NotFound(f"{owner} has no {purpose}", owner=owner, purpose=purpose.value)
+        return unseal(self._master_key, sealed, _context(owner, purpose))
+
+    def forget(self, owner: str) -> None:
+        with writing(self._engine) as connection:
+            connection.execute(delete(sealed_secrets).where(sealed_secrets.c.owner == owner))
+
+
+def _context(owner: str, purpose: SecretPurpose) -> bytes:
+    return f"{owner}/{purpose.value}".encode()

@@ -1,0 +1,90 @@
+"""What the poller does: find the questions of waiting jobs, note what came, wake the jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, Update, select, update
+
+from managed.domain.errors import Json
+from managed.domain.events import NewEvent
+from managed.domain.questions import Question, question_as_json, question_from_json
+from managed.storage import events
+from managed.storage.database import reading, writing
+from managed.storage.tables import jobs
+
+
+@dataclass(frozen=True)
+class OpenQuestion:
+    """A waiting job's question. `number` tells it from later questions of the same job."""
+
+    job_id: str
+    server_id: str
+    number: int
+    question: Question
+    until: datetime
+    asked_at: datetime
+    last_answer_at: datetime | None
+    cancel_requested: bool
+
+
+class WaitingJobs:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def questions(self) -> Sequence[OpenQuestion]:
+        query = select(jobs).where(jobs.c.status == "waiting").order_by(jobs.c.asked_at)
+        with reading(self._engine) as connection:
+            return [
+                OpenQuestion(
+                    job_id=row.id,
+                    server_id=row.server_id,
+                    number=row.question_number,
+                    question=question_from_json(row.question),
+                    until=row.question_until,
+                    asked_at=row.asked_at,
+                    last_answer_at=row.last_answer_at,
+                    cancel_requested=bool(row.cancel_requested),
+                )
+                for row in connection.execute(query)
+            ]
+
+    def note(
+        self, asked: OpenQuestion, question: Question, new: Sequence[NewEvent], now: datetime
+    ) -> bool:
+        """The server answered that it is still at it: keep where we are and what it said.
+
+        Offset and events move in one transaction, so a line is never lost or logged twice.
+        False when the job no longer waits for this question, or another poller moved on.
+        """
+        with writing(self._engine) as connection:
+            changed = connection.execute(
+                _still_asked(asked).values(question=question_as_json(question), last_answer_at=now)
+            ).rowcount
+            if changed == 1:
+                events.append(connection, asked.job_id, new)
+            return changed == 1
+
+    def wake(self, asked: OpenQuestion, answer: Mapping[str, Json]) -> bool:
+        """Hand the answer over; False when the job no longer waits for this question."""
+        with writing(self._engine) as connection:
+            changed = connection.execute(
+                _still_asked(asked).values(status="queued", answer=dict(answer), sent_at=None)
+            ).rowcount
+            return changed == 1
+
+
+def _still_asked(asked: OpenQuestion) -> Update:
+    same_answer = (
+        jobs.c.last_answer_at.is_(None)
+        if asked.last_answer_at is None
+        else jobs.c.last_answer_at == asked.last_answer_at
+    )
+    return update(jobs).where(
+        jobs.c.id == asked.job_id,
+        jobs.c.status == "waiting",
+        jobs.c.question_number == asked.number,
+        same_answer,
+    )

@@ -1,0 +1,261 @@
+"""The engine: takes one job as far as it goes now.
+
+It claims the job, and while it holds the lease does the next action (`domain.progress`), records
+it, and goes on, until the job waits, is due later, has ended, or belongs to another worker. Killed
+anywhere, the job costs its next holder at most the step that was under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from managed.domain.errors import InternalError, Json, LeaseLost, ManagedError, UnknownWorkflow
+from managed.domain.jobs import (
+    GiveUp,
+    Job,
+    JobKind,
+    JobStatus,
+    StepResult,
+    StepStatus,
+    TryAgain,
+    retry_decision,
+)
+from managed.domain.progress import UNDO_PREFIX, BeginUndo, Finish, RunStep, UndoStep, next_action
+from managed.ports import ChildProcesses, Clock, JobStore
+from managed.workflows.heartbeat import Heartbeat
+from managed.workflows.steps import Step, StepContext, Wait, Workflow
+from managed.workflows.world import World
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+Workflows = Mapping[tuple[JobKind, int], Workflow]
+
+
+class RunEnd(StrEnum):
+    """Why the engine let go of a job."""
+
+    NOT_CLAIMED = "not-claimed"
+    WAITING = "waiting"
+    LATER = "later"
+    ENDED = "ended"
+    RELEASED = "released"
+    LEASE_LOST = "lease-lost"
+
+
+Closing = Callable[[], RunEnd]
+"""The last write of this claim; done when the heartbeat has stopped, so that nothing follows it."""
+
+_NEWER_VERSION_DELAY = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """`send` tells the workers of a job that may run now; `stopping` asks whether this worker is
+    to stop (then a job is given back between two steps).
+    """
+
+    store: JobStore
+    workflows: Workflows
+    world: World
+    children: ChildProcesses
+    clock: Clock
+    owner: str
+    lease_for: timedelta
+    send: Callable[[str], None]
+    stopping: Callable[[], bool] = lambda: False
+
+    def run(self, job_id: str) -> RunEnd:
+        """Take the job as far as it goes now. Never raises for what happens inside the job."""
+        claimed = self.store.claim(job_id, self.owner, self.clock(), self.lease_for)
+        if claimed is None:
+            return RunEnd.NOT_CLAIMED
+        job, survivor = claimed
+        heartbeat = Heartbeat(job, self.store, self.children, self.clock, self.lease_for)
+        try:
+            with heartbeat:
+                if survivor is not None and self.children.end(survivor):
+                    heartbeat.emit("survivor_ended", survivor)
+                closing = self._work(job, heartbeat)
+            return closing()
+        except LeaseLost:
+            log.warning("job_taken_over", job_id=job_id)
+            return RunEnd.LEASE_LOST
+
+    def _work(self, job: Job, heartbeat: Heartbeat) -> Closing:
+        workflow = self.workflows.get((job.kind, job.workflow_version))
+        if workflow is None:
+            return self._without_workflow(job, heartbeat)
+        plan = [step.plan for step in workflow.steps]
+        while True:
+            if self.stopping():
+                return partial(self._release, job)
+            match next_action(job, plan, self.clock()):
+                case Finish(status):
+                    return partial(self._finish, job, status)
+                case BeginUndo(verdict, error):
+                    heartbeat.emit("undo_begun", {"verdict": verdict, **error.as_json()})
+                    job = self._begin_undo(job, verdict, error)
+                    continue
+                case UndoStep(name):
+                    after = self._undo_step(job, workflow.step(name), heartbeat)
+                case RunStep(name):
+                    after = self._run_step(job, workflow.step(name), heartbeat)
+            if not isinstance(after, Job):
+                return after
+            job = after
+
+    def _run_step(self, job: Job, step: Step, heartbeat: Heartbeat) -> Job | Closing:
+        first_time = job.started_step != step.name
+        job = self.store.start_step(job, step.name, self.clock())
+        if first_time:
+            heartbeat.emit("step_started", {"step": step.name})
+        try:
+            outcome = self._guarded(step.name, lambda: step.run(self._context(job, heartbeat)))
+        except ManagedError as error:
+            return self._after_error(job, step, error, heartbeat)
+        self._check_lease(job, heartbeat)
+        if isinstance(outcome, Wait):
+            heartbeat.emit("step_waiting", {"step": step.name, "for": outcome.question.kind})
+            return partial(self._park, job, step, outcome)
+        for warning in outcome.warnings:
+            heartbeat.emit("warning", {"step": step.name, "message": warning})
+        heartbeat.emit("step_done", {"step": step.name, "result": dict(outcome.result)})
+        result = self._step_result(job, step.name, StepStatus.DONE, outcome.result)
+        return self.store.record_step(job, result, outcome.warnings)
+
+    def _undo_step(self, job: Job, step: Step, heartbeat: Heartbeat) -> Job | Closing:
+        job = self.store.start_step(job, UNDO_PREFIX + step.name, self.clock())
+        heartbeat.emit("undo_started", {"step": step.name})
+        try:
+            self._guarded(step.name, lambda: undo(step, self._context(job, heartbeat)))
+        except ManagedError as error:
+            self._check_lease(job, heartbeat)
+            decision = self._retry_decision(job, step, error)
+            if isinstance(decision, TryAgain):
+                return self._retry(job, step.name, error, decision, heartbeat)
+            heartbeat.emit("undo_failed", {"step": step.name, **error.as_json()})
+            failed = self._step_result(job, step.name, StepStatus.UNDO_FAILED, {}, error)
+            return self.store.record_step(job, failed, [f"undo of {step.name}: {error.message}"])
+        self._check_lease(job, heartbeat)
+        heartbeat.emit("undo_done", {"step": step.name})
+        return self.store.record_step(job, self._step_result(job, step.name, StepStatus.UNDONE, {}))
+
+    def _after_error(
+        self, job: Job, step: Step, error: ManagedError, heartbeat: Heartbeat
+    ) -> Job | Closing:
+        self._check_lease(job, heartbeat)
+        decision = self._retry_decision(job, step, error)
+        if isinstance(decision, TryAgain):
+            return self._retry(job, step.name, error, decision, heartbeat)
+        document = {"step": step.name, "gave_up": decision.reason, **error.as_json()}
+        heartbeat.emit("step_failed", document)
+        return self._begin_undo(job, JobStatus.FAILED, error)
+
+    def _retry(
+        self, job: Job, step: str, error: ManagedError, again: TryAgain, heartbeat: Heartbeat
+    ) -> Closing:
+        at = again.at.isoformat()
+        heartbeat.emit(
+            "step_retry", {"step": step, "attempt": job.step_attempt, "at": at, **error.as_json()}
+        )
+        return partial(self._retry_later, job, again)
+
+    def _retry_decision(self, job: Job, step: Step, error: ManagedError) -> TryAgain | GiveUp:
+        return retry_decision(step.retry, error, job.step_attempt, self.clock(), job.deadline)
+
+    def _begin_undo(self, job: Job, verdict: JobStatus, error: ManagedError) -> Job:
+        cut_off = None
+        if job.started_step:
+            cut_off = self._step_result(job, job.started_step, StepStatus.FAILED, {}, error)
+        return self.store.begin_undo(job, verdict, error.as_json(), cut_off)
+
+    def _without_workflow(self, job: Job, heartbeat: Heartbeat) -> Closing:
+        """A newer deployment's job is left for a newer worker; an older one's cannot go on."""
+        newest = max((v for kind, v in self.workflows if kind is job.kind), default=0)
+        if job.workflow_version > newest:
+            return partial(self._retry_later, job, TryAgain(self.clock() + _NEWER_VERSION_DELAY))
+        error = UnknownWorkflow(
+            f"version {job.workflow_version} of the {job.kind} workflow is gone",
+            hint="Ask for the job again; it starts with the present version.",
+        )
+        heartbeat.emit("step_failed", error.as_json())
+        failed = self._begin_undo(job, JobStatus.FAILED, error)
+        return partial(self._finish, failed, JobStatus.FAILED)
+
+    def _context(self, job: Job, heartbeat: Heartbeat) -> StepContext:
+        return StepContext(
+            job=job,
+            world=self.world,
+            now=self.clock(),
+            attempt=job.step_attempt,
+            emit=heartbeat.emit,
+            register_child=heartbeat.register_child,
+        )
+
+    def _guarded(self, step: str, work: Callable[[], T]) -> T:
+        """Turns a defect in a step into an error that fails the job and names the place."""
+        try:
+            return work()
+        except ManagedError:
+            raise
+        except Exception as defect:
+            log.exception("step_defect", step=step)
+            raise InternalError(f"{type(defect).__name__} in step {step}", step=step) from defect
+
+    def _check_lease(self, job: Job, heartbeat: Heartbeat) -> None:
+        if heartbeat.is_lost:
+            raise LeaseLost(f"another worker has taken over job {job.job_id}", job_id=job.job_id)
+
+    def _step_result(
+        self,
+        job: Job,
+        name: str,
+        status: StepStatus,
+        result: Mapping[str, Json],
+        error: ManagedError | None = None,
+    ) -> StepResult:
+        return StepResult(
+            name=name,
+            status=status,
+            attempt=job.step_attempt,
+            started_at=job.step_started_at or self.clock(),
+            finished_at=self.clock(),
+            result=result,
+            error=error.as_json() if error else None,
+        )
+
+    def _park(self, job: Job, step: Step, wait: Wait) -> RunEnd:
+        now = self.clock()
+        self.store.park(
+            job, wait.question, now + wait.limit, interruptible=step.interruptible, now=now
+        )
+        return RunEnd.WAITING
+
+    def _retry_later(self, job: Job, again: TryAgain) -> RunEnd:
+        self.store.retry_step(job, again.at)
+        return RunEnd.LATER
+
+    def _release(self, job: Job) -> RunEnd:
+        self.store.release(job)
+        return RunEnd.RELEASED
+
+    def _finish(self, job: Job, status: JobStatus) -> RunEnd:
+        next_job = self.store.finish(job, status, self.clock())
+        if next_job is not None:
+            self.send(next_job)
+        log.info("job_ended", job_id=job.job_id, kind=job.kind, status=status)
+        return RunEnd.ENDED
+
+
+def undo(step: Step, context: StepContext) -> None:
+    if step.undo is not None:
+        step.undo(context)

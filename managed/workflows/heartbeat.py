@@ -1,0 +1,113 @@
+"""Keeps a lease while a step works, flushes its events, and stops the work when the lease is gone.
+
+A lease that could not be renewed two thirds into its time may soon be another worker's: then the
+step's child processes are ended and nothing is written any more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import timedelta
+from types import TracebackType
+
+import structlog
+
+from managed.domain.errors import Json, LeaseLost, ManagedError
+from managed.domain.events import NewEvent
+from managed.domain.jobs import Job
+from managed.ports import ChildProcesses, Clock, JobStore
+
+log = structlog.get_logger()
+
+_FLUSH_SECONDS = 0.2
+_FLUSH_AT = 500
+
+
+class Heartbeat:
+    """A context manager around the work on one claimed job."""
+
+    def __init__(
+        self,
+        job: Job,
+        store: JobStore,
+        children: ChildProcesses,
+        clock: Clock,
+        lease_for: timedelta,
+    ) -> None:
+        self._job = job
+        self._store = store
+        self._children = children
+        self._clock = clock
+        self._lease_for = lease_for
+        self._renewed_at = clock()
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+        self._events: list[NewEvent] = []
+        self._child: Mapping[str, Json] | None = None
+        self._stop = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{job.job_id}")
+        self._thread.daemon = True
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if not self.is_lost:
+            self.flush()
+
+    @property
+    def is_lost(self) -> bool:
+        return self._lost.is_set()
+
+    def emit(self, event: str, data: Mapping[str, Json]) -> None:
+        """Add to the job's log; written within a fraction of a second, in order."""
+        with self._lock:
+            self._events.append(NewEvent(self._clock(), event, data))
+            many = len(self._events) >= _FLUSH_AT
+        if many:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been emitted; raises LeaseLost when it is no longer ours to write."""
+        with self._flushing:
+            with self._lock:
+                pending, self._events = self._events, []
+            if pending:
+                self._store.append_events(self._job, pending)
+
+    def register_child(self, group: int) -> None:
+        """Remember the process group before it works; a successor ends it if we die."""
+        self._child = self._children.describe(group)
+        self._store.record_child(self._job, self._child)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_FLUSH_SECONDS):
+            try:
+                now = self._clock()
+                if now - self._renewed_at >= self._lease_for / 3:
+                    self._store.renew(self._job, now, self._lease_for)
+                    self._renewed_at = now
+                self.flush()
+            except LeaseLost:
+                return self._give_up("another worker has the job")
+            except ManagedError as error:
+                log.warning("heartbeat_failed", job_id=self._job.job_id, error=error.code)
+            if self._clock() - self._renewed_at >= self._lease_for * 2 / 3:
+                return self._give_up("the lease could not be renewed in time")
+        return None
+
+    def _give_up(self, reason: str) -> None:
+        self._lost.set()
+        log.warning("lease_lost", job_id=self._job.job_id, reason=reason)
+        if self._child is not None:
+            self._children.end(self._child)
