@@ -1,0 +1,59 @@
+"""What asyncssh and the network raise, said in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncssh
+
+from managed.domain.errors import (
+    HostKeyChanged,
+    InvalidInput,
+    LoginRefused,
+    ManagedError,
+    ServerUnreachable,
+)
+from managed.drivers.ssh.commands import NotStarted
+
+
+def host_key_changed(address: str) -> HostKeyChanged:
+    return HostKeyChanged(
+        f"{address} showed another SSH host key than the pinned one",
+        hint="Find out why before you pin a new key: a reinstalled server, or somebody between.",
+        server=address,
+    )
+
+
+def login_refused(address: str) -> LoginRefused:
+    return LoginRefused(
+        f"{address} refused the login with our key",
+        hint="Is our public key in the user's authorized_keys, and may that user log in?",
+        server=address,
+    )
+
+
+def unreachable(address: str, reason: str) -> ServerUnreachable:
+    return ServerUnreachable(f"{address} does not answer: {reason}", server=address)
+
+
+@contextmanager
+def translated(address: str) -> Iterator[None]:
+    """Turn every failure of a connection into one of ours; `address` is how people know it."""
+    try:
+        yield
+    except ManagedError:
+        raise
+    except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
+        # No key exchange: it no longer offers any key of the pinned kind.
+        raise host_key_changed(address) from error
+    except asyncssh.PermissionDenied as error:
+        raise login_refused(address) from error
+    except (ValueError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise InvalidInput(f"an SSH key for {address} cannot be read", server=address) from error
+    except NotStarted as error:
+        raise unreachable(address, str(error)) from error
+    except TimeoutError as error:
+        raise unreachable(address, "time is up") from error
+    except (asyncssh.Error, OSError) as error:
+        raise unreachable(address, str(error) or type(error).__name__) from error

@@ -1,0 +1,129 @@
+"""Commands and files over SSH: the `RemoteShell` port by asyncssh with held connections."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Sequence
+from typing import Final
+
+import asyncssh
+
+from managed.domain.connections import CommandResult, Endpoint
+from managed.domain.errors import CommandFailed, NotFound
+from managed.drivers.ssh.background import wait_for
+from managed.drivers.ssh.commands import NotStarted, RawResult, remote_command, run_on
+from managed.drivers.ssh.connections import HOST_KEY_KINDS, ConnectionCache
+from managed.drivers.ssh.failures import translated, unreachable
+from managed.drivers.ssh.keys import public_key_line
+
+_WAIT_FOR_A_HELD_CONNECTION: Final = 10.0
+_NO_SUCH_FILE: Final = 44
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+_READ_FILE: Final = f'[ -e "$1" ] || exit {_NO_SUCH_FILE}; exec cat -- "$1"'
+# The size is checked because a lost connection looks like the end of the input to `cat`.
+_WRITE_FILE: Final = """
+umask 077
+new=$(mktemp "$1.XXXXXX") || exit 1
+trap 'rm -f -- "$new"' EXIT
+cat >"$new" && [ "$(wc -c <"$new")" -eq "$2" ] && chmod "$3" "$new" && sync "$new" &&
+mv -fT -- "$new" "$1"
+"""
+
+
+class SshShell:
+    """`RemoteShell`, and the same as coroutines for those who ask many servers at once.
+
+    The coroutines run in the background loop only. Safe to share between threads and to use
+    after a fork.
+    """
+
+    def __init__(self) -> None:
+        self._caches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ConnectionCache] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def run(
+        self,
+        endpoint: Endpoint,
+        command: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float = 60,
+    ) -> CommandResult:
+        return wait_for(self.run_async(endpoint, command, stdin=stdin, timeout=timeout)).decoded()
+
+    def read_file(self, endpoint: Endpoint, path: str, *, timeout: float = 600) -> bytes:
+        command = ("sh", "-c", _READ_FILE, "read", path)
+        result = wait_for(self.run_async(endpoint, command, timeout=timeout))
+        if result.exit_status == _NO_SUCH_FILE:
+            raise NotFound(f"{endpoint.describe()} has no file {path}", path=path)
+        _require_success(endpoint, f"reading {path}", result)
+        return result.stdout
+
+    def write_file(self, endpoint: Endpoint, path: str, content: bytes, mode: int) -> None:
+        command = ("sh", "-c", _WRITE_FILE, "write", path, str(len(content)), f"{mode:04o}")
+        result = wait_for(self.run_async(endpoint, command, stdin=content, timeout=600))
+        _require_success(endpoint, f"writing {path}", result)
+
+    def host_key(self, address: str, port: int, *, timeout: float = 10) -> str:
+        return wait_for(_shown_host_key(address, port, timeout))
+
+    def boot_id(self, endpoint: Endpoint) -> str:
+        return wait_for(self.boot_id_async(endpoint, timeout=30))
+
+    async def boot_id_async(self, endpoint: Endpoint, *, timeout: float) -> str:
+        result = await self.run_async(endpoint, ("cat", _BOOT_ID), timeout=timeout)
+        _require_success(endpoint, f"reading {_BOOT_ID}", result)
+        return result.stdout.decode().strip()
+
+    async def run_async(
+        self,
+        endpoint: Endpoint,
+        command: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float = 60,
+    ) -> RawResult:
+        """`RemoteShell.run` with bytes. When time is up the remote command is killed."""
+        with translated(endpoint.describe()):
+            async with asyncio.timeout(timeout):
+                return await self._run(endpoint, remote_command(command, timeout), stdin)
+
+    async def _run(self, endpoint: Endpoint, command: str, stdin: bytes) -> RawResult:
+        """A held connection may be dead without our knowing. As long as it never started the
+        command, a new connection may.
+        """
+        cache = self._cache()
+        try:
+            async with cache.connection(endpoint) as held:
+                patience = _WAIT_FOR_A_HELD_CONNECTION if held.reused else None
+                return await run_on(held.connection, command, stdin, patience)
+        except NotStarted:
+            async with cache.connection(endpoint) as held:
+                return await run_on(held.connection, command, stdin, None)
+
+    def _cache(self) -> ConnectionCache:
+        return self._caches.setdefault(asyncio.get_running_loop(), ConnectionCache())
+
+
+async def _shown_host_key(address: str, port: int, timeout: float) -> str:
+    name = f"{address}:{port}"
+    with translated(name):
+        async with asyncio.timeout(timeout):
+            key = await asyncssh.get_server_host_key(
+                address, port, config=None, server_host_key_algs=HOST_KEY_KINDS
+            )
+    if key is None:
+        raise unreachable(name, "it shows no host key")
+    return public_key_line(key)
+
+
+def _require_success(endpoint: Endpoint, what: str, result: RawResult) -> None:
+    if result.exit_status != 0:
+        said = result.stderr.decode(errors="replace").strip()[-500:]
+        raise CommandFailed(
+            f"{what} on {endpoint.describe()} failed with status {result.exit_status}: {said}",
+            status=result.exit_status,
+        )
