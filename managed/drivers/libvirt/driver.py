@@ -232,7 +232,7 @@ class LibvirtHypervisor:
             read = domain.blockStats("vda")
             network = [domain.interfaceStats(each) for each in interface_names(domain.XMLDesc(0))]
             return ServerStats(
-                cpu_seconds=domain.getCPUStats(True)[0]["cpu_time"] / 1e9,
+                cpu_seconds=domain.info()[4] / 1e9,
                 memory_bytes=int(memory.get("rss", memory["actual"])) * 1024,
                 disk_read_bytes=int(read[1]),
                 disk_written_bytes=int(read[3]),
