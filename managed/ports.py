@@ -366,6 +366,23 @@ class DetachedRuns(Protocol):
         ...
 
 
+class Polls(Protocol):
+    """Short questions for many servers at once, as coroutines of the SSH driver's event loop.
+
+    A server that does not answer within `timeout` raises ServerUnreachable and delays no other.
+    """
+
+    async def look(
+        self, endpoint: Endpoint, run_id: str, offset: int, *, timeout: float
+    ) -> RunReport:
+        """As DetachedRuns.look."""
+        ...
+
+    async def boot_id(self, endpoint: Endpoint, *, timeout: float) -> str:
+        """As RemoteShell.boot_id."""
+        ...
+
+
 class Tunnels(Protocol):
     def reverse_socket(
         self, endpoint: Endpoint, remote_socket: str, local_socket: str

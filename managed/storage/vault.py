@@ -66,14 +66,24 @@ def load_master_key(path: Path) -> bytes:
 
 
 def create_master_key(path: Path) -> None:
-    """Write a new key, readable by us only; an existing file is left as it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a new master key; an existing one is left as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_new_private_file(path, os.urandom(_KEY))
+
+
+def write_new_private_file(path: Path, content: bytes) -> None:
+    """Create a file that only we can read, whole or not at all; an existing one is left alone."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fsync(file.fileno())
+        os.link(unfinished, path)
     except FileExistsError:
         return
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(os.urandom(_KEY))
+    finally:
+        unfinished.unlink()
 
 
 class SealedVault:

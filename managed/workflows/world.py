@@ -17,10 +17,12 @@ from managed.ports import (
     Hypervisor,
     ObjectStore,
     Playbooks,
+    Polls,
     RemoteShell,
     RescueSessions,
     Servers,
     Snapshots,
+    Tunnels,
     Vault,
 )
 
@@ -46,6 +48,8 @@ class World:
     hypervisor_of: Callable[[str], Hypervisor]
     shell: RemoteShell
     runs: DetachedRuns
+    polls: Polls
+    tunnels: Tunnels
     playbooks: Playbooks
     repositories: BackupRepositories
     gateway: Gateway

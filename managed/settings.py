@@ -1,0 +1,117 @@
+"""Every setting, read from the environment (prefix MANAGED_) and nowhere else.
+
+The defaults make the embedded service: SQLite, a broker of files, S3 and gateway on this machine,
+all below `state_dir`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Paths below `state_dir` unless set; times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="MANAGED_", frozen=True)
+
+    state_dir: Path = Path("var")
+    images_dir: Path | None = None
+    runtime_dir: Path | None = None
+
+    database_url: str = ""
+    broker_url: str = "filesystem://"
+    master_key_file: Path | None = None
+    api_token_file: Path | None = None
+
+    listen_address: str = "127.0.0.1"
+    listen_port: int = Field(8000, ge=1, le=65535)
+    worker_processes: int = Field(4, ge=1, le=256)
+
+    s3_endpoint: str = ""
+    s3_region: str = "us-east-1"
+    s3_bucket: str = "managed-backups"
+    s3_access_key: str = ""
+    s3_secret_key: SecretStr = SecretStr("")
+
+    gateway_socket: Path | None = None
+    gateway_accounts_file: Path | None = None
+    restic: Path | None = None
+
+    lease_seconds: float = Field(30, ge=3)
+    poll_seconds: float = Field(1, gt=0)
+    resend_seconds: float = Field(60, gt=0)
+    silence_seconds: float = Field(300, gt=0)
+
+    acceleration: Literal["auto", "kvm", "tcg"] = "auto"
+    debian_mirror: str = ""
+    debian_security_mirror: str = ""
+    apt_proxy: str = ""
+    lab_apt_proxy: str = ""
+
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def state(self) -> Path:
+        return self.state_dir.absolute()
+
+    @property
+    def images(self) -> Path:
+        return (self.images_dir or self.state / "images").absolute()
+
+    @property
+    def runtime(self) -> Path:
+        """For sockets and private files: a short path of our own on a tmpfs, per state folder."""
+        if self.runtime_dir is not None:
+            return self.runtime_dir.absolute()
+        base = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/tmp")
+        return Path(base) / f"managed-{hashlib.sha256(str(self.state).encode()).hexdigest()[:8]}"
+
+    @property
+    def keys(self) -> Path:
+        return self.state / "keys"
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.state}/managed.db"
+
+    @property
+    def master_key(self) -> Path:
+        return self.master_key_file or self.keys / "master.key"
+
+    @property
+    def api_token(self) -> Path:
+        return self.api_token_file or self.keys / "api-token"
+
+    @property
+    def gateway(self) -> Path:
+        return self.gateway_socket or self.runtime / "gateway.sock"
+
+    @property
+    def gateway_accounts(self) -> Path:
+        return self.gateway_accounts_file or self.keys / "gateway.htpasswd"
+
+    @property
+    def restic_binary(self) -> Path:
+        return (self.restic or self.images / "restic" / "restic").absolute()
+
+    def environment(self) -> dict[str, str]:
+        """This environment with the settings that a child of another working folder needs."""
+        return {
+            **os.environ,
+            "MANAGED_STATE_DIR": str(self.state),
+            "MANAGED_IMAGES_DIR": str(self.images),
+        }
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,222 @@
+"""Puts the parts together: the only place that picks drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from sqlalchemy import Engine as Database
+
+from images.rescue import RESCUE_COMMAND_LINE
+from images.sources import resolve_sources
+from managed.domain.jobs import Job, JobKind
+from managed.domain.rescue import RescueSession
+from managed.domain.secrets import Secret, new_password
+from managed.drivers.ansible.playbooks import AnsiblePlaybooks
+from managed.drivers.children import LocalChildren
+from managed.drivers.gateway import RcloneGateway
+from managed.drivers.libvirt.driver import LibvirtHypervisor
+from managed.drivers.libvirt.node import Acceleration, LibvirtNode
+from managed.drivers.restic.repositories import ResticRepositories
+from managed.drivers.runs import SshRuns
+from managed.drivers.s3 import S3Bucket
+from managed.drivers.ssh.shell import SshShell
+from managed.drivers.ssh.tunnels import OpenSshTunnels
+from managed.ports import Hypervisor
+from managed.settings import Settings
+from managed.storage.catalogue import Catalogue
+from managed.storage.database import migrate, open_database
+from managed.storage.events import EventLog
+from managed.storage.inventory import Inventory
+from managed.storage.job_queue import JobQueue, NewJob
+from managed.storage.leases import LeasedJobs
+from managed.storage.sessions import SessionRecords
+from managed.storage.vault import (
+    SealedVault,
+    create_master_key,
+    load_master_key,
+    write_new_private_file,
+)
+from managed.storage.waiting import WaitingJobs
+from managed.workflows.engine import Engine
+from managed.workflows.registry import WORKFLOWS, current_workflow
+from managed.workflows.world import Sources, World
+
+PLAYBOOKS = Path(__file__).parent.parent / "playbooks"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One installation of managed, opened: its database, its drivers, its settings."""
+
+    settings: Settings
+    database: Database
+    clock: Callable[[], datetime] = utc_now
+
+    @cached_property
+    def queue(self) -> JobQueue:
+        return JobQueue(self.database)
+
+    @cached_property
+    def events(self) -> EventLog:
+        return EventLog(self.database)
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        return Inventory(self.database)
+
+    @cached_property
+    def waiting(self) -> WaitingJobs:
+        return WaitingJobs(self.database)
+
+    @cached_property
+    def sessions(self) -> SessionRecords:
+        return SessionRecords(self.database)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return Catalogue(self.database)
+
+    @cached_property
+    def vault(self) -> SealedVault:
+        return SealedVault(self.database, load_master_key(self.settings.master_key), self.clock)
+
+    @cached_property
+    def shell(self) -> SshShell:
+        return SshShell()
+
+    @cached_property
+    def bucket(self) -> S3Bucket:
+        settings = self.settings
+        return S3Bucket(
+            endpoint=settings.s3_endpoint,
+            bucket=settings.s3_bucket,
+            region=settings.s3_region,
+            access_key=Secret(settings.s3_access_key),
+            secret_key=Secret(settings.s3_secret_key.get_secret_value()),
+        )
+
+    @cached_property
+    def world(self) -> World:
+        runs = SshRuns(self.shell)
+        return World(
+            servers=self.inventory,
+            vault=self.vault,
+            rescue_sessions=self.sessions,
+            snapshots=self.catalogue,
+            hypervisor_of=lru_cache(maxsize=None)(self._hypervisor),
+            shell=self.shell,
+            runs=runs,
+            polls=runs,
+            tunnels=OpenSshTunnels(self.shell),
+            playbooks=AnsiblePlaybooks(PLAYBOOKS, self.settings.runtime / "playbooks"),
+            repositories=ResticRepositories(self.bucket, self.settings.restic_binary),
+            gateway=RcloneGateway(self.settings.gateway_accounts, self.settings.gateway),
+            objects=self.bucket,
+            sources=self._sources(),
+            restic_path=str(self.settings.restic_binary),
+        )
+
+    def engine(
+        self, owner: str, send: Callable[[str], None], stopping: Callable[[], bool]
+    ) -> Engine:
+        """An engine that claims jobs as `owner`."""
+        return Engine(
+            store=LeasedJobs(self.database),
+            workflows=WORKFLOWS,
+            world=self.world,
+            children=LocalChildren(),
+            clock=self.clock,
+            owner=owner,
+            lease_for=timedelta(seconds=self.settings.lease_seconds),
+            send=send,
+            stopping=stopping,
+        )
+
+    def new_job(
+        self,
+        server_id: str,
+        kind: JobKind,
+        parameters: dict[str, object],
+        requested_by: str,
+        run_key: str | None = None,
+    ) -> NewJob:
+        """A job of the present version of its workflow."""
+        workflow = current_workflow(kind)
+        return NewJob(
+            server_id=server_id,
+            kind=kind,
+            workflow_version=workflow.version,
+            parameters=parameters,  # type: ignore[arg-type]
+            time_limit=workflow.time_limit,
+            requested_by=requested_by,
+            run_key=run_key,
+        )
+
+    def end_abandoned_session(self, session: RescueSession) -> Job:
+        """A rescue session that nobody ended in time is ended by a job of the clock's."""
+        new = self.new_job(session.server_id, JobKind.UNRESCUE, {}, "clock")
+        return self.queue.submit(new, self.clock())
+
+    def _hypervisor(self, node_id: str) -> Hypervisor:
+        node = self.inventory.node(node_id)
+        return LibvirtHypervisor(
+            LibvirtNode(
+                uri=node.libvirt_uri,
+                storage_dir=Path(node.storage_dir),
+                images_dir=self.settings.images,
+                console_dir=Path(node.storage_dir) / "consoles",
+                state_dir=self.settings.state / "nodes" / node_id,
+                acceleration=Acceleration(self.settings.acceleration),
+                rescue_command_line=RESCUE_COMMAND_LINE,
+            )
+        )
+
+    def _sources(self) -> Sources:
+        return Sources(
+            apt_sources=lambda release: apt_sources_text(self.settings, release),
+            apt_proxy=self.settings.lab_apt_proxy,
+        )
+
+
+@lru_cache(maxsize=8)
+def apt_sources_text(settings: Settings, operating_system: str) -> str:
+    """/etc/apt/sources.list of a new server: the release with its updates and security updates."""
+    found = resolve_sources(
+        settings.debian_mirror, settings.debian_security_mirror, None, lambda _: None
+    )
+    suite = {"debian-12": "bookworm", "debian-13": "trixie"}[operating_system]
+    return (
+        f"deb {found.mirror} {suite} main\n"
+        f"deb {found.mirror} {suite}-updates main\n"
+        f"deb {found.security_mirror} {suite}-security main\n"
+    )
+
+
+def prepare_installation(settings: Settings) -> None:
+    """Make folders, keys and schema. Done once, before the processes of the service start."""
+    settings.state.mkdir(parents=True, exist_ok=True)
+    create_master_key(settings.master_key)
+    create_api_token(settings.api_token)
+    database = open_database(settings.database)
+    migrate(database)
+    database.dispose()
+
+
+def create_api_token(path: Path) -> None:
+    """Write a new bearer token, readable by us only; an existing one is left as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_new_private_file(path, new_password().reveal().encode() + b"\n")
+
+
+def open_installation(settings: Settings) -> Installation:
+    """Open the installation that these settings describe; it has been prepared."""
+    settings.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Installation(settings, open_database(settings.database))

@@ -1,0 +1,169 @@
+"""Asks the questions of waiting jobs, many servers at once, and wakes the jobs whose answer came.
+
+Nothing here is lost with the process: questions, offsets and answers are in the database, and
+another poller beside this one does no harm. While a run needs the backup gateway, the poller keeps
+the reverse tunnel to its server open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import structlog
+
+from managed.domain.connections import Endpoint
+from managed.domain.errors import Json, ManagedError, ServerUnreachable
+from managed.domain.events import NewEvent
+from managed.domain.jobs import silence_is_safe_point
+from managed.domain.progress import AnswerOutcome
+from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers, TimePassed
+from managed.domain.run_log import events_of_log
+from managed.domain.runs import RunReport, RunState
+from managed.storage.waiting import OpenQuestion
+from managed.wiring import Installation
+from workers.queue import send
+from workers.tunnels import HeldTunnels
+
+log = structlog.get_logger()
+
+_AT_ONCE = 500
+_ASK_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class StillOpen:
+    """No answer yet. `question` is where to go on; `heard` says that the server did answer."""
+
+    question: Question
+    events: tuple[NewEvent, ...] = ()
+    heard: bool = False
+
+
+@dataclass(frozen=True)
+class Answered:
+    facts: Mapping[str, Json]
+
+
+class Poller:
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._world = installation.world
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._tunnels = HeldTunnels(self._world)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Poll until told to stop; runs in the SSH driver's event loop."""
+        pause = self._installation.settings.poll_seconds
+        while not stop.is_set():
+            try:
+                await self.poll_once()
+            except ManagedError as error:
+                log.warning("poll_failed", error=error.code, detail=error.message)
+            try:
+                await asyncio.wait_for(stop.wait(), pause)
+            except TimeoutError:
+                continue
+        for task in self._under_way.values():
+            task.cancel()
+        await self._tunnels.close()
+
+    async def poll_once(self) -> None:
+        """Start asking every open question that is not being asked already."""
+        questions = await asyncio.to_thread(self._installation.waiting.questions)
+        await self._tunnels.keep_only({q.server_id for q in questions if _needs_tunnel(q)})
+        for asked in questions:
+            if asked.job_id not in self._under_way:
+                task = asyncio.create_task(self._ask(asked))
+                self._under_way[asked.job_id] = task
+                task.add_done_callback(lambda _, job_id=asked.job_id: self._under_way.pop(job_id))
+
+    async def _ask(self, asked: OpenQuestion) -> None:
+        async with self._places:
+            try:
+                found = await self._answer(asked)
+                await asyncio.to_thread(self._conclude, asked, found)
+            except ManagedError as error:
+                log.warning("question_failed", job_id=asked.job_id, error=error.code)
+            except Exception:
+                log.exception("poller_defect", job_id=asked.job_id)
+
+    async def _answer(self, asked: OpenQuestion) -> StillOpen | Answered:
+        question = asked.question
+        try:
+            match question:
+                case RunEnded():
+                    if question.tunnel:
+                        await self._tunnels.ensure(asked.server_id)
+                    endpoint = await asyncio.to_thread(self._world.endpoint, asked.server_id)
+                    return await self._look(endpoint, question)
+                case SshAnswers():
+                    endpoint = await asyncio.to_thread(self._world.endpoint, asked.server_id)
+                    boot_id = await self._world.polls.boot_id(endpoint, timeout=_ASK_SECONDS)
+                    if boot_id == question.not_boot_id:
+                        return StillOpen(question, heard=True)
+                    return Answered({"boot_id": boot_id})
+                case PowerIs():
+                    state = await asyncio.to_thread(self._power_state, asked.server_id)
+                    if state == question.state:
+                        return Answered({"state": state})
+                    return StillOpen(question, heard=True)
+                case TimePassed():
+                    return StillOpen(question, heard=True)
+        except ServerUnreachable:
+            return StillOpen(question)
+        except ManagedError as error:
+            if error.retryable:
+                return StillOpen(question)
+            return Answered({"error": error.as_json()})
+
+    async def _look(self, endpoint: Endpoint, question: RunEnded) -> StillOpen | Answered:
+        report = await self._world.polls.look(
+            endpoint, question.run_id, question.offset, timeout=_ASK_SECONDS
+        )
+        now = self._installation.clock()
+        said = tuple(NewEvent(now, name, data) for name, data in events_of_log(report.log))
+        if report.state is RunState.RUNNING or report.next_offset > question.offset:
+            onward = replace(question, offset=report.next_offset)
+            return StillOpen(onward, said, heard=True)
+        return Answered(_run_facts(report))
+
+    def _power_state(self, server_id: str) -> str:
+        server = self._world.servers.get(server_id)
+        return self._world.hypervisor(server).power_state(server_id).value
+
+    def _conclude(self, asked: OpenQuestion, found: StillOpen | Answered) -> None:
+        """Write what was found; the job is told when its wait is over, one way or the other."""
+        waiting, now = self._installation.waiting, self._installation.clock()
+        outcome = None
+        if isinstance(found, Answered):
+            outcome, facts = AnswerOutcome.ANSWERED, found.facts
+        else:
+            facts = {}
+            if found.heard:
+                waiting.note(asked, found.question, found.events, now)
+                asked = replace(asked, last_answer_at=now)
+            silence = timedelta(seconds=self._installation.settings.silence_seconds)
+            if now >= asked.until:
+                outcome = AnswerOutcome.TIMED_OUT
+            elif asked.cancel_requested and silence_is_safe_point(
+                asked.last_answer_at, asked.asked_at, now, silence
+            ):
+                outcome = AnswerOutcome.INTERRUPTED
+        if outcome is not None and waiting.wake(asked, {"outcome": outcome.value, **facts}):
+            send(self._installation, asked.job_id)
+
+
+def _needs_tunnel(asked: OpenQuestion) -> bool:
+    return isinstance(asked.question, RunEnded) and asked.question.tunnel
+
+
+def _run_facts(report: RunReport) -> dict[str, Json]:
+    return {
+        "state": report.state.value,
+        "exit_status": report.exit_status,
+        "boot_id": report.boot_id,
+    }
