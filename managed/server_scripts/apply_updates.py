@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Installs the distribution's updates on the server that it runs on, and leaves the evidence.
+
+Input: {"only_security": bool, "time_limit": seconds}. No stage is begun after the time limit, but
+none is interrupted either: packages half installed are worse than a late end.
+
+A run after a crash goes on where that one was: dpkg's interrupted work is finished first, and the
+package versions before the crash stay the ones that are reported as "before". Packages are never
+removed; what could only be upgraded by a removal is kept back and named.
+
+result.json: lists, pending, packages_before, packages_after, kept_back, held, warnings, reboot,
+outdated_processes, stages; `managed.domain.packages` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from managed.server_scripts._apt import KEEP_CONFIGURATION, Apt
+from managed.server_scripts._packages import damaged_packages, installed_packages, releases
+from managed.server_scripts._reboot import outdated_processes, reboot_state
+from managed.server_scripts._run import (
+    ScriptFailed,
+    emit,
+    run_program,
+    run_script,
+    say,
+    write_atomically,
+)
+
+STATE_FILE = Path("/var/lib/managed/patch.json")
+STATE_IS_OLD = 24 * 3600
+UPGRADE = ("upgrade", "--with-new-pkgs")
+
+
+def apply_updates(given: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Do it all. A failure keeps the evidence gathered so far beside its error."""
+    apt = Apt(bool(given.get("only_security")), int(given.get("time_limit") or 0))
+    result: dict[str, Any] = {
+        "only_security": bool(given.get("only_security")),
+        "started_at": now(),
+        "packages_before": packages_before(),
+        "stages": apt.stages,
+    }
+    status = 0
+    try:
+        install_updates(apt, result)
+        prove_updates(apt, result)
+    except ScriptFailed as failure:
+        status = 1
+        say(f"failed: {failure.message}")
+        result["error"] = {"code": failure.code, "detail": failure.message, "hint": failure.hint}
+    result["packages_after"] = installed_packages()
+    result["reboot"] = reboot_state(result["packages_before"], result["packages_after"])
+    result["outdated_processes"] = outdated_processes()
+    if status == 0:
+        STATE_FILE.unlink(missing_ok=True)
+    return status, {**result, "finished_at": now()}
+
+
+def install_updates(apt: Apt, result: dict[str, Any]) -> None:
+    """Finish what was interrupted, then download and install all that waits."""
+    configure = ["dpkg", "--configure", "--pending", *KEEP_CONFIGURATION]
+    apt.stage("finish interrupted work", configure, may_fail=True)
+    apt.stage("fetch package lists", apt.get("--error-on=any", "update"))
+    result["lists"] = {"updated_at": now(), "releases": releases()}
+    repair = apt.get("--fix-broken", "--reinstall", "install", *damaged_packages())
+    apt.stage("repair packages", repair)
+    pending = apt.simulated(*UPGRADE)
+    result["pending"] = pending
+    emit("patch_pending", updates=len(pending), security=sum(u["security"] for u in pending))
+    if pending:
+        of = len(pending)
+        apt.stage("download", apt.get("--download-only", *UPGRADE), progress_of=of)
+        apt.stage("install", apt.get("--no-download", *UPGRADE), progress_of=of)
+
+
+def prove_updates(apt: Apt, result: dict[str, Any]) -> None:
+    """Look whether it is so; ScriptFailed when something still waits or is half done."""
+    apt.stage("check dependencies", apt.get("check"))
+    left = {update["name"] for update in apt.simulated(*UPGRADE)}
+    possible = {update["name"] for update in apt.simulated("--ignore-hold", "dist-upgrade")}
+    held = possible & set(run_program(["apt-mark", "showhold"]).split())
+    result["held"] = sorted(held)
+    result["kept_back"] = sorted(possible - held - left)
+    result["warnings"] = [
+        *(f"{name} is on hold and was not upgraded" for name in result["held"]),
+        *(
+            f"{name} is kept back: its upgrade would remove other packages"
+            for name in result["kept_back"]
+        ),
+    ]
+    if left:
+        raise ScriptFailed("still waiting: " + ", ".join(sorted(left)))
+    audit = run_program(["dpkg", "--audit"], accepted=(0, 1)).strip()
+    if audit:
+        raise ScriptFailed(f"dpkg is not content: {audit[:500]}")
+    of = len(result["pending"])
+    emit("patch_progress", done=of, of=of, percent=100, phase="done")
+
+
+def packages_before() -> dict[str, str]:
+    """The versions before this patch; before an interrupted one if it began less than a day ago."""
+    try:
+        state = json.loads(STATE_FILE.read_text())
+        if 0 <= time.time() - state["at"] < STATE_IS_OLD:
+            say("an earlier run was interrupted: going on with it")
+            return {str(name): str(version) for name, version in state["packages"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    packages = installed_packages()
+    STATE_FILE.parent.mkdir(mode=0o700, exist_ok=True)
+    state = {"at": time.time(), "packages": packages}
+    write_atomically(STATE_FILE, json.dumps(state).encode())
+    return packages
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+if __name__ == "__main__":
+    run_script(apply_updates)
