@@ -440,8 +440,12 @@ class Playbooks(Protocol):
 class BackupRepositories(Protocol):
     """restic on the provider's side: directly on the bucket, never through the gateway."""
 
-    def create(self, repository: RepositoryAddress) -> None:
-        """Make the repository with its first key; existing with this password is fine."""
+    def create(self, repository: RepositoryAddress) -> str:
+        """Make the repository with its first key; existing with this password is fine.
+
+        Returns the key's id, to be kept as `key_id`. Call it before the server is let in at the
+        gateway: the id is trusted because nobody else could have put a key there.
+        """
         ...
 
     def snapshots(self, repository: RepositoryAddress) -> Sequence[Snapshot]:
@@ -456,13 +460,27 @@ class BackupRepositories(Protocol):
         """One file's content; NotFound when the snapshot does not hold it."""
         ...
 
-    def check(self, repository: RepositoryAddress, part: int, parts: int, emit: Emit) -> Check:
-        """Check structure and the `part`-th of `parts` equal parts of all data."""
+    def check(
+        self,
+        repository: RepositoryAddress,
+        part: int,
+        parts: int,
+        emit: Emit,
+        register_child: Callable[[int], None] | None = None,
+    ) -> Check:
+        """Check structure and the `part`-th (from 1) of `parts` equal parts of all data.
+
+        What is wrong with the repository is in the answer, not raised. The process group that
+        works is given to `register_child` and dies with this process.
+        """
         ...
 
     def quarantine(self, repository: RepositoryAddress) -> Sequence[str]:
         """Move what does not belong (objects that do not decrypt with the repository's own key)
-        out of the repository to the quarantine prefix; returns the names moved.
+        out of the repository to the quarantine prefix; returns the names moved, sorted.
+
+        To be called before the other methods whenever the server may be hostile, and while no
+        backup of ours runs. NoBackup when the repository does not exist.
         """
         ...
 
@@ -507,5 +525,9 @@ class ObjectStore(Protocol):
         ...
 
     def keys(self, prefix: str) -> Sequence[str]:
-        """Every key below the prefix, sorted."""
+        """Every key that begins with the prefix, sorted."""
+        ...
+
+    def sizes(self, prefix: str) -> Mapping[str, int]:
+        """The same keys with their objects' sizes in bytes."""
         ...

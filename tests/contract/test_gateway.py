@@ -1,0 +1,187 @@
+"""What every Gateway keeps, the fake and the real one (rclone in front of a real S3 server)."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from managed.domain.errors import Conflict, GatewayUnavailable, InvalidInput
+from managed.domain.secrets import Secret, new_password
+from managed.drivers.fakes.gateway import FakeGateway
+from managed.drivers.gateway import (
+    RcloneGateway,
+    TlsListener,
+    gateway_command,
+    gateway_environment,
+    gateway_server,
+)
+from managed.ports import Gateway
+from tests.support.storage import Intruder, Storage, free_port, self_signed_certificate, storage
+
+
+@dataclass
+class Bench:
+    """A port and a way to find out whom it lets in."""
+
+    port: Gateway
+    lets_in: Callable[[str, Secret], bool]
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Storage]:
+    with storage() as running:
+        yield running
+
+
+def _lets_in(place: Storage, account: str, password: Secret) -> bool:
+    client = Intruder(place.gateway_settings.socket, account, password, password, place.directory)
+    status, _ = client.request("GET", f"/{account}/keys/")
+    assert status in (200, 401)
+    return status == 200
+
+
+@pytest.fixture(params=["fake", pytest.param("rclone", marks=pytest.mark.integration)])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    if request.param == "fake":
+        fake = FakeGateway()
+        return Bench(fake, fake.lets_in)
+    place: Storage = request.getfixturevalue("place")
+    return Bench(place.gateway, lambda account, password: _lets_in(place, account, password))
+
+
+def test_an_account_is_let_in_at_once_and_with_its_password_only(bench: Bench) -> None:
+    password = new_password()
+    assert not bench.lets_in("srv-a", password)
+    bench.port.admit("srv-a", password)
+    assert bench.lets_in("srv-a", password)
+    assert not bench.lets_in("srv-a", new_password())
+
+
+def test_a_new_password_replaces_the_old_one(bench: Bench) -> None:
+    passwords = [new_password() for _ in range(5)]
+    for password in passwords:
+        bench.port.admit("srv-b", password)
+        assert [bench.lets_in("srv-b", known) for known in passwords] == [
+            known == password for known in passwords
+        ]
+
+
+def test_dismissed_is_let_in_no_more_and_others_are(bench: Bench) -> None:
+    mine, other = new_password(), new_password()
+    bench.port.admit("srv-c", mine)
+    bench.port.admit("srv-d", other)
+    bench.port.dismiss("srv-c")
+    bench.port.dismiss("srv-c")
+    assert not bench.lets_in("srv-c", mine)
+    assert bench.lets_in("srv-d", other)
+
+
+@pytest.mark.parametrize("account", ["", "..", "a/b", "a:b", "a\nb", "ü", "-x"])
+def test_names_that_are_no_folders_are_refused(bench: Bench, account: str) -> None:
+    with pytest.raises(InvalidInput):
+        bench.port.admit(account, new_password())
+
+
+def test_a_guessable_password_is_refused(bench: Bench) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        bench.port.admit("srv-e", Secret("short"))
+    assert "short" not in str(caught.value.as_json())
+
+
+@pytest.mark.integration
+def test_the_socket_is_named_while_the_gateway_answers(place: Storage) -> None:
+    assert place.gateway.socket() == str(place.gateway_settings.socket)
+    elsewhere = RcloneGateway(place.gateway_settings.accounts_file, place.directory / "none.sock")
+    with pytest.raises(GatewayUnavailable):
+        elsewhere.socket()
+
+
+def test_the_fake_can_be_down() -> None:
+    with pytest.raises(GatewayUnavailable):
+        FakeGateway(is_up=False).socket()
+
+
+@pytest.mark.integration
+def test_a_second_gateway_does_not_take_the_socket(place: Storage) -> None:
+    with pytest.raises(Conflict):
+        gateway_server(place.gateway_settings)
+    assert place.gateway.socket()
+
+
+@pytest.mark.integration
+def test_a_dead_gateways_socket_is_taken_over(place: Storage) -> None:
+    settings = replace(place.gateway_settings, socket=place.directory / "run" / "second.sock")
+    for _ in range(2):
+        server = gateway_server(settings)
+        server.start()
+        server.wait()
+        assert RcloneGateway(settings.accounts_file, settings.socket).socket()
+        assert server.pid is not None
+        server.stop()
+        with socket.socket(socket.AF_UNIX) as left_by_a_killed_gateway:
+            left_by_a_killed_gateway.bind(str(settings.socket))
+        assert settings.socket.exists()
+
+
+@pytest.mark.integration
+def test_accounts_of_several_processes_are_all_kept(place: Storage) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from managed.domain.secrets import new_password\n"
+        "from managed.drivers.gateway import RcloneGateway\n"
+        "gateway = RcloneGateway(Path(sys.argv[1]), Path('none'))\n"
+        "for number in range(20):\n"
+        "    gateway.admit(f'many-{sys.argv[2]}-{number}', new_password())\n"
+    )
+    accounts = place.directory / "keys" / "shared"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", program, str(accounts), str(writer)])
+        for writer in range(4)
+    ]
+    assert [writer.wait(60) for writer in writers] == [0] * 4
+    names = {line.partition(":")[0] for line in accounts.read_text().splitlines()}
+    assert names == {f"many-{writer}-{number}" for writer in range(4) for number in range(20)}
+    assert accounts.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.integration
+def test_no_secret_is_in_the_gateways_command_or_log(place: Storage) -> None:
+    settings = place.gateway_settings
+    secrets = [settings.store.access_key.reveal(), settings.store.secret_key.reveal()]
+    command = " ".join(gateway_command(settings))
+    log = settings.log_file.read_text() + (place.directory / "s3.log").read_text()
+    environment = gateway_environment(settings)
+    assert environment["RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY"] == secrets[1]
+    assert not [secret for secret in secrets if secret in command or secret in log]
+
+
+@pytest.mark.integration
+def test_in_production_it_speaks_tls_and_asks_for_a_login(place: Storage) -> None:
+    certificate, key = self_signed_certificate(place.directory)
+    port = free_port()
+    settings = replace(
+        place.gateway_settings,
+        socket=place.directory / "run" / "unused.sock",
+        tls=TlsListener(f"127.0.0.1:{port}", certificate, key),
+    )
+    server = gateway_server(settings)
+    server.start()
+    try:
+        server.wait()
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", port, context=ssl.create_default_context(cafile=str(certificate))
+        )
+        connection.request("GET", "/srv-a/keys/")
+        assert connection.getresponse().status == http.HTTPStatus.UNAUTHORIZED
+        connection.close()
+    finally:
+        server.stop()
+    assert not settings.socket.exists()
