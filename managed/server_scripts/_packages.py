@@ -19,6 +19,10 @@ Pin: release a=*-security
 Pin-Priority: 990
 
 Package: *
+Pin: release a=now
+Pin-Priority: 100
+
+Package: *
 Pin: release a=*
 Pin-Priority: 50
 

@@ -15,6 +15,7 @@ outdated_processes, stages; `managed.domain.packages` reads it.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ UPGRADE = ("upgrade", "--with-new-pkgs")
 
 def apply_updates(given: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """Do it all. A failure keeps the evidence gathered so far beside its error."""
+    os.umask(0o022)  # maintainer scripts make files that everybody must be able to read
     apt = Apt(bool(given.get("only_security")), int(given.get("time_limit") or 0))
     result: dict[str, Any] = {
         "only_security": bool(given.get("only_security")),

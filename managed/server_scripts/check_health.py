@@ -83,12 +83,17 @@ def failed_units(listing: str) -> list[str]:
 
 
 def filesystems(mounts: str) -> list[dict[str, Any]]:
-    """Usage of every filesystem on a disk, once per device."""
+    """Usage of every filesystem on a disk, once per device. One that fstab wants read-only does
+    not count as read-only: nothing is wrong with it.
+    """
+    wanted = wanted_read_only(read("/etc/fstab") if os.path.exists("/etc/fstab") else "")
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for line in mounts.splitlines():
         source, mount, kind, options = line.split()[:4]
         mount = unescaped(mount)
         if kind not in DISK_TYPES or (kind == "overlay" and mount != "/"):
+            continue
+        if mount.startswith("/run/") or not os.path.isdir(mount):
             continue
         try:
             status = os.statvfs(mount)
@@ -99,12 +104,17 @@ def filesystems(mounts: str) -> list[dict[str, Any]]:
             found[key] = {
                 "mount": mount,
                 "type": kind,
-                "read_only": "ro" in options.split(","),
+                "read_only": "ro" in options.split(",") and mount not in wanted,
                 "size_bytes": status.f_blocks * status.f_frsize,
                 "used_percent": percent(status.f_blocks - status.f_bfree, status.f_bavail),
                 "inodes_used_percent": percent(status.f_files - status.f_ffree, status.f_favail),
             }
     return list(found.values())
+
+
+def wanted_read_only(fstab: str) -> set[str]:
+    rows = (line.split() for line in fstab.splitlines() if not line.lstrip().startswith("#"))
+    return {unescaped(row[1]) for row in rows if len(row) > 3 and "ro" in row[3].split(",")}
 
 
 def unescaped(path: str) -> str:
