@@ -345,6 +345,12 @@ class RemoteShell(Protocol):
         """/proc/sys/kernel/random/boot_id of the running system; the cheapest proof of a login."""
         ...
 
+    def fresh_login(self, endpoint: Endpoint, *, timeout: float = 60) -> str:
+        """As `boot_id`, over a new connection that is closed after: proof that one can get in now,
+        which a connection held since before a change is not.
+        """
+        ...
+
 
 class DetachedRuns(Protocol):
     """Long work on servers; see managed.domain.runs."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -31,8 +32,8 @@ class Settings(BaseSettings):
     api_token_file: Path | None = None
 
     listen_address: str = "127.0.0.1"
-    listen_port: int = Field(8000, ge=1, le=65535)
-    worker_processes: int = Field(4, ge=1, le=256)
+    listen_port: int = Field(default=8000, ge=1, le=65535)
+    worker_processes: int = Field(default=4, ge=1, le=256)
 
     s3_endpoint: str = ""
     s3_region: str = "us-east-1"
@@ -44,10 +45,10 @@ class Settings(BaseSettings):
     gateway_accounts_file: Path | None = None
     restic: Path | None = None
 
-    lease_seconds: float = Field(30, ge=3)
-    poll_seconds: float = Field(1, gt=0)
-    resend_seconds: float = Field(60, gt=0)
-    silence_seconds: float = Field(300, gt=0)
+    lease_seconds: float = Field(default=30, ge=3)
+    poll_seconds: float = Field(default=1, gt=0)
+    resend_seconds: float = Field(default=60, gt=0)
+    silence_seconds: float = Field(default=300, gt=0)
 
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"
     debian_mirror: str = ""
@@ -71,7 +72,8 @@ class Settings(BaseSettings):
         """For sockets and private files: a short path of our own on a tmpfs, per state folder."""
         if self.runtime_dir is not None:
             return self.runtime_dir.absolute()
-        base = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/tmp")
+        own = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        base = "/run" if os.geteuid() == 0 else own
         return Path(base) / f"managed-{hashlib.sha256(str(self.state).encode()).hexdigest()[:8]}"
 
     @property

@@ -20,9 +20,12 @@ from managed.drivers.children import LocalChildren
 from managed.drivers.gateway import RcloneGateway
 from managed.drivers.libvirt.driver import LibvirtHypervisor
 from managed.drivers.libvirt.node import Acceleration, LibvirtNode
+from managed.drivers.polls import SshPolls
+from managed.drivers.restic.commands import ResticSettings
 from managed.drivers.restic.repositories import ResticRepositories
 from managed.drivers.runs import SshRuns
-from managed.drivers.s3 import S3Bucket
+from managed.drivers.s3 import S3ObjectStore, S3Settings
+from managed.drivers.ssh.keys import new_key_pair, public_key_of
 from managed.drivers.ssh.shell import SshShell
 from managed.drivers.ssh.tunnels import OpenSshTunnels
 from managed.ports import Hypervisor
@@ -92,20 +95,23 @@ class Installation:
     def shell(self) -> SshShell:
         return SshShell()
 
-    @cached_property
-    def bucket(self) -> S3Bucket:
+    @property
+    def bucket_settings(self) -> S3Settings:
         settings = self.settings
-        return S3Bucket(
+        return S3Settings(
             endpoint=settings.s3_endpoint,
-            bucket=settings.s3_bucket,
             region=settings.s3_region,
+            bucket=settings.s3_bucket,
             access_key=Secret(settings.s3_access_key),
             secret_key=Secret(settings.s3_secret_key.get_secret_value()),
         )
 
     @cached_property
+    def bucket(self) -> S3ObjectStore:
+        return S3ObjectStore(self.bucket_settings)
+
+    @cached_property
     def world(self) -> World:
-        runs = SshRuns(self.shell)
         return World(
             servers=self.inventory,
             vault=self.vault,
@@ -113,15 +119,24 @@ class Installation:
             snapshots=self.catalogue,
             hypervisor_of=lru_cache(maxsize=None)(self._hypervisor),
             shell=self.shell,
-            runs=runs,
-            polls=runs,
+            runs=SshRuns(self.shell),
+            polls=SshPolls(self.shell),
             tunnels=OpenSshTunnels(self.shell),
             playbooks=AnsiblePlaybooks(PLAYBOOKS, self.settings.runtime / "playbooks"),
-            repositories=ResticRepositories(self.bucket, self.settings.restic_binary),
+            repositories=ResticRepositories(
+                ResticSettings(
+                    binary=self.settings.restic_binary,
+                    cache_directory=self.settings.state / "cache" / "restic",
+                    store=self.bucket_settings,
+                ),
+                self.bucket,
+            ),
             gateway=RcloneGateway(self.settings.gateway_accounts, self.settings.gateway),
             objects=self.bucket,
             sources=self._sources(),
             restic_path=str(self.settings.restic_binary),
+            new_key_pair=new_key_pair,
+            public_key=public_key_of,
         )
 
     def engine(

@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
-from managed.domain.connections import Endpoint
 from managed.domain.errors import Json, ManagedError, ServerUnreachable
 from managed.domain.events import NewEvent
 from managed.domain.jobs import silence_is_safe_point
@@ -79,7 +79,10 @@ class Poller:
             if asked.job_id not in self._under_way:
                 task = asyncio.create_task(self._ask(asked))
                 self._under_way[asked.job_id] = task
-                task.add_done_callback(lambda _, job_id=asked.job_id: self._under_way.pop(job_id))
+                task.add_done_callback(partial(self._asked, asked.job_id))
+
+    def _asked(self, job_id: str, _: asyncio.Task[None]) -> None:
+        self._under_way.pop(job_id, None)
 
     async def _ask(self, asked: OpenQuestion) -> None:
         async with self._places:
@@ -92,35 +95,30 @@ class Poller:
                 log.exception("poller_defect", job_id=asked.job_id)
 
     async def _answer(self, asked: OpenQuestion) -> StillOpen | Answered:
-        question = asked.question
+        """What the world says. A server that is silent leaves the question open; an error that
+        time does not mend is an answer.
+        """
         try:
-            match question:
-                case RunEnded():
-                    if question.tunnel:
-                        await self._tunnels.ensure(asked.server_id)
-                    endpoint = await asyncio.to_thread(self._world.endpoint, asked.server_id)
-                    return await self._look(endpoint, question)
-                case SshAnswers():
-                    endpoint = await asyncio.to_thread(self._world.endpoint, asked.server_id)
-                    boot_id = await self._world.polls.boot_id(endpoint, timeout=_ASK_SECONDS)
-                    if boot_id == question.not_boot_id:
-                        return StillOpen(question, heard=True)
-                    return Answered({"boot_id": boot_id})
-                case PowerIs():
-                    state = await asyncio.to_thread(self._power_state, asked.server_id)
-                    if state == question.state:
-                        return Answered({"state": state})
-                    return StillOpen(question, heard=True)
-                case TimePassed():
+            match asked.question:
+                case RunEnded() as question:
+                    return await self._look(asked.server_id, question)
+                case SshAnswers() as question:
+                    return await self._log_in(asked.server_id, question)
+                case PowerIs() as question:
+                    return await asyncio.to_thread(self._power, asked.server_id, question)
+                case TimePassed() as question:
                     return StillOpen(question, heard=True)
         except ServerUnreachable:
-            return StillOpen(question)
+            return StillOpen(asked.question)
         except ManagedError as error:
             if error.retryable:
-                return StillOpen(question)
+                return StillOpen(asked.question)
             return Answered({"error": error.as_json()})
 
-    async def _look(self, endpoint: Endpoint, question: RunEnded) -> StillOpen | Answered:
+    async def _look(self, server_id: str, question: RunEnded) -> StillOpen | Answered:
+        if question.tunnel:
+            await self._tunnels.ensure(server_id)
+        endpoint = await asyncio.to_thread(self._world.endpoint, server_id)
         report = await self._world.polls.look(
             endpoint, question.run_id, question.offset, timeout=_ASK_SECONDS
         )
@@ -131,9 +129,19 @@ class Poller:
             return StillOpen(onward, said, heard=True)
         return Answered(_run_facts(report))
 
-    def _power_state(self, server_id: str) -> str:
+    async def _log_in(self, server_id: str, question: SshAnswers) -> StillOpen | Answered:
+        endpoint = await asyncio.to_thread(self._world.endpoint, server_id)
+        boot_id = await self._world.polls.boot_id(endpoint, timeout=_ASK_SECONDS)
+        if boot_id == question.not_boot_id:
+            return StillOpen(question, heard=True)
+        return Answered({"boot_id": boot_id})
+
+    def _power(self, server_id: str, question: PowerIs) -> StillOpen | Answered:
         server = self._world.servers.get(server_id)
-        return self._world.hypervisor(server).power_state(server_id).value
+        state = self._world.hypervisor(server).power_state(server_id).value
+        if state == question.state:
+            return Answered({"state": state})
+        return StillOpen(question, heard=True)
 
     def _conclude(self, asked: OpenQuestion, found: StillOpen | Answered) -> None:
         """Write what was found; the job is told when its wait is over, one way or the other."""

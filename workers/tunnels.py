@@ -13,7 +13,7 @@ import structlog
 
 from managed.domain.errors import ManagedError
 from managed.ports import TunnelHandle
-from managed.workflows.gateway_socket import GATEWAY_SOCKET
+from managed.workflows.parts.gateway_socket import GATEWAY_SOCKET
 from managed.workflows.world import World
 
 log = structlog.get_logger()

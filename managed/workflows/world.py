@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from managed.domain.connections import Endpoint
+from managed.domain.connections import Endpoint, KeyPair
 from managed.domain.errors import NotSupported
-from managed.domain.secrets import SecretPurpose
+from managed.domain.secrets import Secret, SecretPurpose
 from managed.domain.servers import Server
 from managed.domain.snapshots import RepositoryAddress, account_of
 from managed.ports import (
@@ -39,7 +39,9 @@ class Sources:
 
 @dataclass(frozen=True)
 class World:
-    """`hypervisor_of` gives the driver for a node id; `new_key_pair` makes SSH keys."""
+    """`hypervisor_of` gives the driver for a node id; `new_key_pair` makes SSH keys and
+    `public_key` tells the public half of a private one. `restic_path` is restic on this machine.
+    """
 
     servers: Servers
     vault: Vault
@@ -56,6 +58,8 @@ class World:
     objects: ObjectStore
     sources: Sources
     restic_path: str
+    new_key_pair: Callable[[], KeyPair]
+    public_key: Callable[[Secret], str]
 
     def hypervisor(self, server: Server) -> Hypervisor:
         """The driver of the server's node; NotSupported for servers that no node of ours runs."""

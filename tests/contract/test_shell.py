@@ -206,3 +206,11 @@ def test_a_server_that_says_nothing_is_unreachable_in_time(silent_server: Endpoi
     with pytest.raises(ServerUnreachable):
         SshShell().run(silent_server, ["true"], timeout=1)
     assert time.monotonic() - started < 5
+
+
+def test_fresh_login_tells_the_same_boot_over_a_connection_of_its_own(reached: Reached) -> None:
+    shell, endpoint = reached
+    assert shell.fresh_login(endpoint) == shell.boot_id(endpoint)
+    stranger = replace(endpoint, private_key=new_key_pair().private_key)
+    with pytest.raises(LoginRefused):
+        shell.fresh_login(stranger)

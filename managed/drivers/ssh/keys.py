@@ -21,3 +21,8 @@ def public_key_line(key: asyncssh.SSHKey) -> str:
     """The public half as "type base64", without a comment."""
     kind, data = key.export_public_key("openssh").decode().split()[:2]
     return f"{kind} {data}"
+
+
+def public_key_of(private_key: Secret) -> str:
+    """The public key line that belongs to an OpenSSH private key."""
+    return public_key_line(asyncssh.import_private_key(private_key.reveal()))

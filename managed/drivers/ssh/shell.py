@@ -73,6 +73,9 @@ class SshShell:
     def boot_id(self, endpoint: Endpoint) -> str:
         return wait_for(self.boot_id_async(endpoint, timeout=30))
 
+    def fresh_login(self, endpoint: Endpoint, *, timeout: float = 60) -> str:
+        return wait_for(self._fresh_login(endpoint, timeout)).decoded().stdout.strip()
+
     async def boot_id_async(self, endpoint: Endpoint, *, timeout: float) -> str:
         result = await self.run_async(endpoint, ("cat", _BOOT_ID), timeout=timeout)
         _require_success(endpoint, f"reading {_BOOT_ID}", result)
@@ -90,6 +93,15 @@ class SshShell:
         with translated(endpoint.describe()):
             async with asyncio.timeout(timeout):
                 return await self._run(endpoint, remote_command(command, timeout), stdin)
+
+    async def _fresh_login(self, endpoint: Endpoint, timeout: float) -> RawResult:
+        with translated(endpoint.describe()):
+            async with asyncio.timeout(timeout):
+                async with await open_connection(endpoint) as connection:
+                    command = remote_command(("cat", _BOOT_ID), timeout)
+                    result = await run_on(connection, command, b"", None)
+        _require_success(endpoint, "reading the boot id", result)
+        return result
 
     async def _run(self, endpoint: Endpoint, command: str, stdin: bytes) -> RawResult:
         """A held connection may be dead without our knowing. As long as it never started the

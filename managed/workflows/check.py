@@ -1,0 +1,24 @@
+"""Look at a server and say whether it is well. Changes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from managed.domain.health import health_report
+from managed.domain.jobs import JobKind
+from managed.workflows.parts.health import health_document, require_health
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
+
+
+def check(context: StepContext) -> Outcome:
+    health = health_document(context)
+    require_health(health_report(health))
+    return Done({"health": health})
+
+
+WORKFLOW = Workflow(
+    kind=JobKind.CHECK,
+    version=1,
+    time_limit=timedelta(minutes=10),
+    steps=(Step("check", check),),
+)

@@ -1,0 +1,99 @@
+"""Harden a server: sshd, kernel, firewall, login defaults; and prove that nobody is locked out.
+
+The firewall comes with a rollback on the server that only a second login calls off.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from managed.domain.errors import EvidenceMissing, GatewayUnavailable
+from managed.domain.health import health_report
+from managed.domain.jobs import JobKind
+from managed.workflows.parts.gateway_socket import GATEWAY_SOCKET
+from managed.workflows.parts.health import (
+    health_document,
+    recorded_health,
+    require_no_regression,
+)
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
+
+_ROLLBACK_SECONDS = 120
+_PLAYBOOK_SECONDS = 180
+
+
+def check_before(context: StepContext) -> Outcome:
+    return Done({"health": health_document(context)})
+
+
+def apply(context: StepContext) -> Outcome:
+    """Run playbooks/harden.yml with the rollback armed."""
+    wanted = context.job.parameters
+    report = context.world.playbooks.run(
+        "harden",
+        context.endpoint,
+        variables={
+            "harden_firewall": bool(wanted.get("firewall", True)),
+            "harden_extra_ports": wanted.get("extra_ports") or [],
+            "harden_rollback_seconds": int(context.scaled(_ROLLBACK_SECONDS).total_seconds()),
+        },
+        secrets={},
+        emit=context.emit,
+        register_child=context.register_child,
+        timeout=context.scaled(_PLAYBOOK_SECONDS).total_seconds(),
+    )
+    return Done({"tasks_changed": report.changed, **report.facts})
+
+
+def second_login(context: StepContext) -> Outcome:
+    """A new connection with the pinned key, past the new sshd and firewall."""
+    boot_id = context.world.shell.fresh_login(context.endpoint)
+    if boot_id != recorded_health(context, "check_before").boot_id:
+        raise EvidenceMissing("the second login reached another boot of the server")
+    return Done({"boot_id": boot_id})
+
+
+def confirm(context: StepContext) -> Outcome:
+    """Call the rollback off: the hardening stays."""
+    report = context.world.playbooks.run(
+        "harden_confirm",
+        context.endpoint,
+        variables={},
+        secrets={},
+        emit=context.emit,
+        register_child=context.register_child,
+        timeout=context.scaled(_PLAYBOOK_SECONDS).total_seconds(),
+    )
+    return Done(dict(report.facts))
+
+
+def check_forwarding(context: StepContext) -> Outcome:
+    """Backups need a socket forwarded in reverse; hardening must have left that."""
+    world = context.world
+    with world.tunnels.reverse_socket(
+        context.endpoint, GATEWAY_SOCKET, world.gateway.socket()
+    ) as tunnel:
+        if not tunnel.is_open:
+            raise GatewayUnavailable("the tunnel that backups need does not stay open")
+    return Done({"reverse_socket": "forwarded"})
+
+
+def check_after(context: StepContext) -> Outcome:
+    health = health_document(context)
+    require_no_regression(recorded_health(context, "check_before"), health_report(health))
+    return Done({"health": health})
+
+
+WORKFLOW = Workflow(
+    kind=JobKind.HARDEN,
+    version=1,
+    time_limit=timedelta(hours=1),
+    steps=(
+        Step("check_before", check_before),
+        Step("apply", apply),
+        Step("second_login", second_login),
+        Step("confirm", confirm),
+        Step("check_forwarding", check_forwarding),
+        Step("check_after", check_after),
+    ),
+)

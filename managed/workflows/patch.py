@@ -1,0 +1,131 @@
+"""Install the distribution's updates: health, update, reboot when needed, health again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from managed.domain.errors import CommandFailed, EvidenceMissing, Json, ServerUnreachable
+from managed.domain.health import health_report
+from managed.domain.jobs import JobKind
+from managed.domain.questions import SshAnswers
+from managed.domain.runs import RunRequest
+from managed.workflows.parts.detached import ServerScript, detached
+from managed.workflows.parts.health import (
+    health_document,
+    recorded_health,
+    require_no_regression,
+)
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
+
+_UPDATE_SECONDS = 900
+_REBOOT_SECONDS = 180
+
+
+def check_before(context: StepContext) -> Outcome:
+    """How the server is before anything is touched: what was broken already is not our doing."""
+    return Done({"health": health_document(context)})
+
+
+def update(context: StepContext) -> Outcome:
+    """The playbook starts the detached run; its result holds the package versions."""
+    limit = context.scaled(_UPDATE_SECONDS)
+    script = ServerScript(
+        name="apply_updates",
+        given={
+            "only_security": bool(context.job.parameters.get("only_security", False)),
+            "time_limit": int(limit.total_seconds()),
+        },
+        limit=limit,
+    )
+    found = detached(context, "update", script, start_by_playbook)
+    if isinstance(found, Wait):
+        return found
+    boot_id = context.answer.get("boot_id") if context.answer else ""
+    return Done({**found, "boot_id": boot_id}, warnings=_texts(found.get("warnings")))
+
+
+def start_by_playbook(context: StepContext, request: RunRequest) -> None:
+    """playbooks/patch.yml delivers runner and script and starts the run; then it ends."""
+    context.world.playbooks.run(
+        "patch",
+        context.endpoint,
+        variables={"managed_run": run_document(request)},
+        secrets={},
+        emit=context.emit,
+        register_child=context.register_child,
+        timeout=context.scaled(120).total_seconds(),
+    )
+
+
+def reboot(context: StepContext) -> Outcome:
+    """Reboot if the updates ask for it, and wait for another boot than the one that they ran on."""
+    updated = context.result_of("update")
+    reasons = _reboot_reasons(updated)
+    if not reasons or context.job.parameters.get("reboot") == "never":
+        warnings = [f"a reboot is needed: {reason}" for reason in reasons]
+        return Done({"rebooted": False, "reasons": list[Json](reasons)}, warnings=warnings)
+    if context.timed_out:
+        raise CommandFailed(
+            "the server has not come back from its reboot",
+            hint="Look at its console, or boot it into rescue.",
+        )
+    old_boot_id = str(updated["boot_id"])
+    if context.answer is not None:
+        boot_id = context.answer.get("boot_id")
+        if not boot_id or boot_id == old_boot_id:
+            raise EvidenceMissing("the server answers, but not from a new boot")
+        return Done({"rebooted": True, "reasons": list[Json](reasons), "boot_id": boot_id})
+    if context.world.shell.boot_id(context.endpoint) == old_boot_id:
+        _ask_for_reboot(context)
+    return Wait(SshAnswers(not_boot_id=old_boot_id), context.scaled(_REBOOT_SECONDS))
+
+
+def check_after(context: StepContext) -> Outcome:
+    """Nothing may be worse than before; only then the patch is green."""
+    health = health_document(context)
+    require_no_regression(recorded_health(context, "check_before"), health_report(health))
+    return Done({"health": health})
+
+
+def _ask_for_reboot(context: StepContext) -> None:
+    """The connection may break before the command's end is heard of; the boot id will tell."""
+    try:
+        context.world.shell.run(context.endpoint, ("systemctl", "reboot"), timeout=30)
+    except ServerUnreachable:
+        context.emit("connection_lost", {"while": "rebooting"})
+
+
+def _reboot_reasons(updated: Mapping[str, Json]) -> list[str]:
+    state = updated.get("reboot")
+    if not isinstance(state, dict) or not isinstance(state.get("reasons"), list):
+        raise EvidenceMissing("the update did not say whether a reboot is needed")
+    return _texts(state["reasons"])
+
+
+def _texts(value: Json) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def run_document(request: RunRequest) -> dict[str, Json]:
+    """A run request without secrets, as the playbook hands it to the runner."""
+    return {
+        "run_id": request.run_id,
+        "script": request.script,
+        "arguments": list(request.arguments),
+        "environment": dict(request.environment),
+        "time_limit": request.time_limit,
+    }
+
+
+WORKFLOW = Workflow(
+    kind=JobKind.PATCH,
+    version=1,
+    time_limit=timedelta(hours=6),
+    steps=(
+        Step("check_before", check_before),
+        Step("update", update, interruptible=False),
+        Step("reboot", reboot, interruptible=False),
+        Step("check_after", check_after),
+    ),
+)

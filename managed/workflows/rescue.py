@@ -1,0 +1,57 @@
+"""Boot a server into the rescue image for support staff, and back again.
+
+The session stays open after the job; the clock ends it when its time is over.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from managed.domain.jobs import JobKind
+from managed.domain.servers import ServerStatus
+from managed.workflows.parts.health import health_document
+from managed.workflows.parts.rescue_boot import (
+    boot_normally,
+    boot_rescue,
+    end_rescue,
+    end_rescue_of_this_job,
+    start_again,
+)
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
+
+_USUAL_HOURS = 4
+
+
+def boot(context: StepContext) -> Outcome:
+    hours = context.job.parameters.get("hours") or _USUAL_HOURS
+    return boot_rescue(context, lasts=timedelta(hours=float(str(hours))))
+
+
+def back_to_normal(context: StepContext) -> None:
+    """Undo: end what was begun and start the server from its own disk."""
+    end_rescue_of_this_job(context)
+    start_again(context)
+
+
+def leave(context: StepContext) -> Outcome:
+    end_rescue(context, ServerStatus.ACTIVE)
+    return Done()
+
+
+def check(context: StepContext) -> Outcome:
+    return Done({"health": health_document(context)})
+
+
+RESCUE = Workflow(
+    kind=JobKind.RESCUE,
+    version=1,
+    time_limit=timedelta(minutes=30),
+    steps=(Step("boot_rescue", boot, undo=back_to_normal),),
+)
+
+UNRESCUE = Workflow(
+    kind=JobKind.UNRESCUE,
+    version=1,
+    time_limit=timedelta(minutes=30),
+    steps=(Step("leave_rescue", leave), Step("boot", boot_normally), Step("check", check)),
+)

@@ -1,0 +1,147 @@
+"""Bring a whole server back from a snapshot, onto its own empty or broken disk (bare metal).
+
+Everything happens inside a rescue session. Before the first boot every file is compared with the
+manifest that was taken with the backup, except what the restore itself rewrites.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+from managed.domain.disk_layout_documents import parsed_layout
+from managed.domain.disk_layouts import check_restorable
+from managed.domain.errors import EvidenceMissing, Json, NoBackup, NotSupported
+from managed.domain.health import health_report
+from managed.domain.jobs import JobKind
+from managed.domain.rescue import rescue_limitation
+from managed.domain.runs import RunRequest
+from managed.domain.servers import ServerStatus
+from managed.domain.snapshots import SnapshotRecord, account_of, snapshot_to_restore
+from managed.workflows.backup import repository_secrets
+from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh
+from managed.workflows.parts.gateway_socket import repository_url
+from managed.workflows.parts.health import health_document, require_health
+from managed.workflows.parts.rescue_boot import (
+    boot_normally,
+    boot_rescue,
+    end_rescue,
+    end_rescue_of_this_job,
+    require_rescue,
+)
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
+
+_RESTORE_SECONDS = 3600
+_MANIFEST_IN_RESCUE = "/run/managed/manifest.jsonl.gz"
+
+
+def choose(context: StepContext) -> Outcome:
+    """Which verified snapshot, and can its disk be laid out again? Nothing is touched yet."""
+    server = context.server
+    limitation = rescue_limitation(server)
+    if limitation is not None:
+        raise NotSupported(f"{server.name} cannot be restored bare-metal: {limitation}")
+    record = _chosen(context)
+    check_restorable(parsed_layout(_layout(context, record)))
+    quarantined = context.world.repositories.quarantine(context.world.repository(server.server_id))
+    return Done(
+        {
+            "snapshot_id": record.snapshot_id,
+            "time": record.time.isoformat(),
+            "files": record.files,
+            "bytes": record.size,
+            "quarantined": list(quarantined),
+        }
+    )
+
+
+def restore(context: StepContext) -> Outcome:
+    """Partitions, filesystems, files, the comparison with the manifest, boot loader."""
+    record = context.world.snapshots.get(str(context.result_of("choose")["snapshot_id"]))
+    account = account_of(record.server_id)
+    script = ServerScript(
+        name="restore_system",
+        given={
+            "disk_serial": context.server.disk_serial,
+            "layout": _layout(context, record),
+            "repository": repository_url(account),
+            "snapshot": record.snapshot_id,
+            "manifest": _MANIFEST_IN_RESCUE,
+        },
+        limit=context.scaled(_RESTORE_SECONDS),
+        secrets=repository_secrets(context, account),
+        needs_gateway=True,
+    )
+    found = detached(context, "restore", script, _start_with_manifest)
+    if isinstance(found, Wait):
+        return found
+    if found.get("checked") != record.files:
+        raise EvidenceMissing(
+            f"{found.get('checked')} of {record.files} files were compared with the manifest"
+        )
+    return Done(found)
+
+
+def leave_rescue(context: StepContext) -> Outcome:
+    end_rescue(context, ServerStatus.BROKEN)
+    return Done()
+
+
+def check(context: StepContext) -> Outcome:
+    """It boots and is well: only now the server counts as back."""
+    health = health_document(context)
+    require_health(health_report(health))
+    context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE)
+    return Done({"health": health})
+
+
+def _start_with_manifest(context: StepContext, request: RunRequest) -> None:
+    record = context.world.snapshots.get(str(context.result_of("choose")["snapshot_id"]))
+    manifest = context.world.objects.get(record.manifest_key)
+    require_rescue(context)
+    context.world.shell.run(context.endpoint, ("mkdir", "-p", "-m", "0700", "/run/managed"))
+    context.world.shell.write_file(context.endpoint, _MANIFEST_IN_RESCUE, manifest, 0o600)
+    start_over_ssh(context, request)
+
+
+def _chosen(context: StepContext) -> SnapshotRecord:
+    """The named snapshot, or the newest verified one as of the given time."""
+    world, wanted = context.world, context.job.parameters
+    records = world.snapshots.of_server(context.job.server_id)
+    if wanted.get("snapshot_id"):
+        records = [r for r in records if r.snapshot_id == wanted["snapshot_id"]]
+    as_of = wanted.get("as_of")
+    record = snapshot_to_restore(records, datetime.fromisoformat(str(as_of)) if as_of else None)
+    if record is None:
+        raise NoBackup(
+            "there is no verified backup to restore from",
+            hint="List the server's snapshots; only verified ones are restored.",
+            server_id=context.job.server_id,
+        )
+    return record
+
+
+def _layout(context: StepContext, record: SnapshotRecord) -> dict[str, Json]:
+    try:
+        document = json.loads(context.world.objects.get(record.layout_key))
+    except ValueError as error:
+        raise EvidenceMissing("the recorded disk layout cannot be read") from error
+    if not isinstance(document, dict) or not isinstance(document.get("layout"), dict):
+        raise EvidenceMissing("the recorded disk layout cannot be read")
+    layout: dict[str, Json] = document["layout"]
+    return layout
+
+
+WORKFLOW = Workflow(
+    kind=JobKind.RESTORE,
+    version=1,
+    time_limit=timedelta(hours=24),
+    steps=(
+        Step("choose", choose),
+        Step("boot_rescue", boot_rescue, undo=end_rescue_of_this_job),
+        Step("restore", restore),
+        Step("leave_rescue", leave_rescue),
+        Step("boot", boot_normally),
+        Step("check", check),
+    ),
+)
