@@ -13,7 +13,7 @@ from managed.domain.connections import CommandResult, Endpoint
 from managed.domain.errors import CommandFailed, NotFound
 from managed.drivers.ssh.background import wait_for
 from managed.drivers.ssh.commands import NotStarted, RawResult, remote_command, run_on
-from managed.drivers.ssh.connections import HOST_KEY_KINDS, ConnectionCache
+from managed.drivers.ssh.connections import HOST_KEY_KINDS, ConnectionCache, open_connection
 from managed.drivers.ssh.failures import translated, unreachable
 from managed.drivers.ssh.keys import public_key_line
 
