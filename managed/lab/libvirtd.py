@@ -25,6 +25,7 @@ from typing import Final
 import libvirt
 
 from managed.domain.errors import HypervisorUnavailable, MissingRequirement
+from managed.drivers.libvirt.domain_xml import disk_paths
 
 SESSION_URI: Final = "qemu:///session"
 SYSTEM_URI: Final = "qemu:///system"
@@ -123,6 +124,19 @@ def lab_uri(state_dir: Path, wanted: str = "") -> str:
     return private_uri(lab_directories(state_dir)) if os.geteuid() == 0 else SESSION_URI
 
 
+def end_servers(uri: str, storage_dir: Path) -> None:
+    """Pull the plug of every running domain that has a disk in this directory or below it."""
+    connection = libvirt.open(uri)
+    try:
+        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+            with suppress(libvirt.libvirtError):
+                disks = disk_paths(domain.XMLDesc(0))
+                if any(disk.is_relative_to(storage_dir) for disk in disks):
+                    domain.destroy()
+    finally:
+        connection.close()
+
+
 class PrivateLibvirtd:
     """The private daemon (and its virtlogd) of one state directory; only for root."""
 
@@ -141,8 +155,8 @@ class PrivateLibvirtd:
                 "Only root needs and can have a private libvirt daemon",
                 hint=f"Use {SESSION_URI}.",
             )
-        RUNTIME_DIRECTORY.mkdir(exist_ok=True, mode=0o711)
-        with self.directories.runtime.with_suffix(".lock").open("w") as lock:
+        self.directories.state.mkdir(parents=True, exist_ok=True, mode=0o711)
+        with (self.directories.state / "start.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._prepare()
             self._ensure("virtlogd", virtlogd, self.directories.runtime / "virtlogd-sock")
@@ -164,22 +178,13 @@ class PrivateLibvirtd:
         """End every server of this lab, then the daemon. Nothing of it runs afterwards."""
         if self.is_running():
             with suppress(libvirt.libvirtError):
-                self._destroy_domains()
+                end_servers(self.uri, Path("/"))
         self.stop()
         for id_file in (self.directories.runtime / "qemu").glob("*.pid"):
             guest = _recorded_process(id_file, f"guest={id_file.stem},")
             if guest is not None:
                 _end(guest)
         shutil.rmtree(self.directories.runtime, ignore_errors=True)
-
-    def _destroy_domains(self) -> None:
-        connection = libvirt.open(self.uri)
-        try:
-            for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-                with suppress(libvirt.libvirtError):
-                    domain.destroy()
-        finally:
-            connection.close()
 
     def _prepare(self) -> None:
         for ours, fixed in self.directories.mounts.items():
@@ -195,12 +200,14 @@ class PrivateLibvirtd:
 
     def _ensure(self, name: str, program: str, listening: Path) -> None:
         if self._process_id(name) is None:
-            configuration = f"/etc/libvirt/{name}.conf"
+            # Without a file for its id the daemon would contend for the machine's /run/<name>.pid;
+            # with it, its command line also says whose it is.
+            options = ("--config", f"/etc/libvirt/{name}.conf", "--pid-file", self._mark(name))
             log = self.directories.state / "log" / f"{name}.log"
             with log.open("ab") as output:
                 # Not the short-lived child of the caller: it outlives the command that began it.
                 started = subprocess.Popen(
-                    namespace_command(self.directories, (program, "--config", configuration)),
+                    namespace_command(self.directories, (program, *options)),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -209,6 +216,7 @@ class PrivateLibvirtd:
                 )
             self._id_file(name).write_text(f"{started.pid}\n", encoding="ascii")
         if not _wait_until(lambda: _answers(listening), _START_TIME_LIMIT):
+            self.stop()
             raise HypervisorUnavailable(
                 f"The lab's {name} does not answer",
                 hint=f"See {self.directories.state / 'log' / name}.log.",
@@ -218,7 +226,10 @@ class PrivateLibvirtd:
         return self.directories.runtime / f"managed-{name}.pid"
 
     def _process_id(self, name: str) -> int | None:
-        return _recorded_process(self._id_file(name), f"/etc/libvirt/{name}.conf")
+        return _recorded_process(self._id_file(name), self._mark(name))
+
+    def _mark(self, name: str) -> str:
+        return str(self.directories.runtime / f"{name}.pid")
 
 
 def _installed(program: str) -> str:

@@ -77,7 +77,8 @@ def rescue_definition(
     _metadata(domain, spec, rescue.session_id)
     _kernel(domain, image, node.rescue_command_line)
     _events(domain, on_reboot="destroy")
-    _devices(domain, spec, disks, node.console_log(spec.server_id))
+    devices = _devices(domain, spec, disks, node.console_log(spec.server_id))
+    SubElement(devices, "memballoon", model="none")
     return _text(domain)
 
 
@@ -112,6 +113,12 @@ def interface_names(definition: str) -> list[str]:
     """The host's names of a running domain's interfaces; none with user-mode networking."""
     targets = _read(definition).findall("devices/interface/target")
     return [name for target in targets if (name := target.get("dev"))]
+
+
+def disk_paths(definition: str) -> list[Path]:
+    """The files that are a domain's disks."""
+    sources = _read(definition).findall("devices/disk/source")
+    return [Path(path) for source in sources if (path := source.get("file"))]
 
 
 def user_network_arguments(mac: str, forwards: Sequence[PortForward]) -> tuple[str, ...]:
@@ -189,7 +196,9 @@ def _events(domain: Element, on_reboot: str) -> None:
     _with_text(domain, "on_crash", "destroy")
 
 
-def _devices(domain: Element, spec: ServerSpec, disks: Sequence[Disk], console_log: Path) -> None:
+def _devices(
+    domain: Element, spec: ServerSpec, disks: Sequence[Disk], console_log: Path
+) -> Element:
     devices = _bare_devices(domain, console_log)
     for disk, letter in zip(disks, "abcd", strict=False):
         _disk(devices, disk, f"vd{letter}")
@@ -202,6 +211,7 @@ def _devices(domain: Element, spec: ServerSpec, disks: Sequence[Disk], console_l
         SubElement(interface, "mac", address=spec.mac)
         SubElement(interface, "source", bridge=spec.bridge)
         SubElement(interface, "model", type="virtio")
+    return devices
 
 
 def _bare_devices(domain: Element, console_log: Path) -> Element:

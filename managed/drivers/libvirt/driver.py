@@ -260,12 +260,15 @@ class LibvirtHypervisor:
             path.mkdir(parents=True, exist_ok=True, mode=0o711)
 
     def _find(self, connection: Any, server_id: str) -> Any:
+        """None when there is no such domain; HypervisorError when it is somebody else's."""
         try:
-            return connection.lookupByUUIDString(server_id)
+            domain = connection.lookupByUUIDString(server_id)
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                 raise
             return None
+        _spec(domain)
+        return domain
 
     def _domain(self, connection: Any, server_id: str) -> Any:
         domain = self._find(connection, checked_server_id(server_id))
@@ -318,10 +321,20 @@ def _pull_the_plug(domain: Any) -> None:
     the kernel has ended it: look again until the time limit.
     """
     deadline = time.monotonic() + _POWER_OFF_TIME_LIMIT
-    while domain.isActive():
+    while _is_active(domain):
         try:
             domain.destroy()
         except libvirt.libvirtError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
+
+
+def _is_active(domain: Any) -> bool:
+    """False also for a transient domain that has gone with its definition."""
+    try:
+        return bool(domain.isActive())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return False
