@@ -84,7 +84,7 @@ def layout_problems(layout: DiskLayout) -> Iterator[str]:
     """What contradicts itself or looks hostile, one sentence each."""
     if not IDENTIFIER_PATTERN.fullmatch(layout.disk_uuid):
         yield f"the disk's identifier is {layout.disk_uuid!r}"
-    if not 0 < len(layout.partitions) <= MAXIMUM_PARTITIONS:
+    if len(layout.partitions) > MAXIMUM_PARTITIONS:
         yield f"it has {len(layout.partitions)} partitions"
     numbers = [p.number for p in layout.partitions]
     if len(set(numbers)) != len(numbers):

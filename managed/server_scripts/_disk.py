@@ -9,6 +9,7 @@ from pathlib import Path
 
 from managed.domain.disk_layout_documents import is_extended
 from managed.domain.disk_layouts import (
+    EXT4_FEATURES,
     DiskLayout,
     Filesystem,
     FilesystemKind,
@@ -20,6 +21,10 @@ from managed.server_scripts._run import ScriptFailed, run_program, say
 TARGET = Path("/mnt/target")
 SECONDS_FOR_DEVICES = 30.0
 WIPED_BYTES = 1024 * 1024
+VFAT_OPTIONS = (
+    *("umask=", "fmask=", "dmask=", "uid=", "gid="),
+    *("codepage=", "iocharset=", "shortname=", "utf8"),
+)
 
 
 def disk_with_serial(serial: str) -> Path:
@@ -136,9 +141,11 @@ def format_command(files: Filesystem, device: str) -> tuple[str, ...]:
         return ("mkfs.xfs", "-f", "-m", f"uuid={files.uuid}", "-i", "nrext64=0", *label, device)
     if kind is FilesystemKind.BTRFS:
         return ("mkfs.btrfs", "-f", "-U", files.uuid, *label, device)
-    features = ("-O", ",".join(("none", *files.features))) if files.features else ()
-    quickly = ("-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard")
-    return (f"mkfs.{kind.value}", "-q", "-F", "-U", files.uuid, *features, *quickly, *label, device)
+    command: tuple[str, ...] = (f"mkfs.{kind.value}", "-q", "-F", "-U", files.uuid, *label)
+    features = files.features or (EXT4_FEATURES if kind is FilesystemKind.EXT4 else ())
+    if features:
+        command += ("-O", ",".join(("none", *features)))
+    return (*command, "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", device)
 
 
 def mount_layout(disk: Path, layout: DiskLayout) -> None:
@@ -159,7 +166,5 @@ def _mount(disk: Path, partition: Partition, files: Filesystem) -> None:
 
 def mount_options(files: Filesystem) -> str:
     """The options that decide how files look; those for the server's own use are left out."""
-    telling = ("umask=", "fmask=", "dmask=", "uid=", "gid=", "codepage=", "iocharset=")
-    telling += ("shortname=",)
-    kept = [option for option in files.mount_options.split(",") if option.startswith(telling)]
+    kept = [option for option in files.mount_options.split(",") if option.startswith(VFAT_OPTIONS)]
     return ",".join(["rw", "noatime", *(kept if files.kind is FilesystemKind.VFAT else ())])

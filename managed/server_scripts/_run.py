@@ -122,7 +122,8 @@ def run_script(work: Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]) -> 
     `work` gives back the exit status and the result; ScriptFailed becomes status 1 and an error
     in the result. Anything else that is raised is a defect: it is recorded and shown as such.
     """
-    status, result = 1, {}
+    status = 1
+    result: dict[str, Any] = {}
     try:
         status, result = work(json.loads(sys.argv[1]))
         result = {"ok": status == 0, **result}
