@@ -78,7 +78,13 @@ def test_rescue_comes_up_with_the_pinned_key_and_all_disks(
             answers.append(SshShell().run(endpoint, serials, timeout=5))
         return bool(answers)
 
-    wait_until(answered, timeout=120, what="SSH answers in rescue")
+    # QEMU keeps connections from before the guest listens and delivers them all at once.
+    wait_until(
+        lambda: "managed-rescue: network" in node.console_tail(spec.server_id),
+        timeout=120,
+        what="the session has its network",
+    )
+    wait_until(answered, timeout=60, what="SSH answers in rescue")
     for serial in (spec.disk_serial, "managed-rescue", "managed-config", "managed-image"):
         assert serial in answers[0].stdout
     assert answers[0].stdout.endswith(f"{spec.disk_gib * 1024**3 // 512}\n")

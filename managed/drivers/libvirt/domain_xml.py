@@ -75,7 +75,7 @@ def rescue_definition(
         disks.append(Disk(path, "raw", IMAGE_SERIAL, read_only=True))
     domain = _domain(spec, max(spec.memory_mib, rescue.memory_mib), accelerated)
     _metadata(domain, spec, rescue.session_id)
-    _kernel(domain, image, node.rescue_command_line)
+    _kernel(domain, image.kernel, image.initramfs, node.rescue_command_line)
     _events(domain, on_reboot="destroy")
     devices = _devices(domain, spec, disks, node.console_log(spec.server_id))
     SubElement(devices, "memballoon", model="none")
@@ -86,7 +86,7 @@ def probe_definition(domain_id: str, image: RescueImage, console_log: Path) -> s
     """A throw-away KVM guest that boots the rescue image's kernel, with no disk and no network."""
     spec = ServerSpec(domain_id, f"probe-{domain_id}", 1, 256, 0, "", "")
     domain = _domain(spec, spec.memory_mib, accelerated=True)
-    _kernel(domain, image, "console=ttyS0 panic=-1")
+    _kernel(domain, image.packed_kernel, image.initramfs, "console=ttyS0 panic=-1")
     _events(domain, on_reboot="destroy")
     devices = _bare_devices(domain, console_log)
     SubElement(devices, "memballoon", model="none")
@@ -183,10 +183,10 @@ def _operating_system(domain: Element) -> Element:
     return os
 
 
-def _kernel(domain: Element, image: RescueImage, command_line: str) -> None:
+def _kernel(domain: Element, kernel: Path, initramfs: Path, command_line: str) -> None:
     os = _operating_system(domain)
-    _with_text(os, "kernel", str(image.kernel))
-    _with_text(os, "initrd", str(image.initramfs))
+    _with_text(os, "kernel", str(kernel))
+    _with_text(os, "initrd", str(initramfs))
     _with_text(os, "cmdline", command_line)
 
 
