@@ -1,0 +1,227 @@
+"""Detached runs over SSH: the `DetachedRuns` port. What runs on the server is
+`managed/server_scripts/runner.py`, put there under a name that holds its hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, TypeVar
+
+from managed.domain.connections import Endpoint
+from managed.domain.errors import CommandFailed, Conflict, InvalidInput, ManagedError
+from managed.domain.runs import RunReport, RunRequest, RunState
+from managed.drivers.ssh.background import wait_for
+from managed.drivers.ssh.commands import RawResult
+from managed.drivers.ssh.shell import SshShell
+from managed.server_scripts import script_source
+from managed.server_scripts._run_records import RUN_ID, RUNS, SECONDS_TO_END, SECONDS_TO_START
+from managed.server_scripts.runner import EXIT_RUNNING
+
+LOG_BYTES_PER_LOOK: Final = 65536
+_LIBRARY: Final = "/usr/local/lib/managed"
+_NOT_INSTALLED: Final = 90
+
+_CALL_RUNNER: Final = f'[ -s "$1" ] || exit {_NOT_INSTALLED}; exec python3 -I -S "$@"'
+
+# One shell without any fork as long as the supervisor lives; Python would need ten times as long
+# to start, on every server, every second. It knows of no more than what the record says:
+# status, else a living supervisor, else a starter that holds its lock, else processes of the run
+# that outlived their supervisor; with none of these the run is given up for good.
+_LOOK: Final = rf"""
+cd {RUNS}/"$1" 2>/dev/null || {{ echo absent; exit; }}
+boot= pid= tick= state=
+read -r boot <boot_id
+read -r now </proc/sys/kernel/random/boot_id
+status_known() {{ [ -e status ] && read -r status <status && state="finished $status"; }}
+supervised() {{
+  [ -e pid ] && read -r pid tick <pid
+  [ "$boot" = "$now" ] && [ "${{pid:-0}}" != 0 ] && read -r line 2>/dev/null </proc/"$pid"/stat ||
+    return 1
+  set -- ${{line##*) }}
+  [ "$1" != Z ] && [ "$1" != X ] && shift 19 && [ "$1" = "$tick" ]
+}}
+starting() {{ [ ! -e pid ] && ! flock --shared --nonblock starting true; }}
+left_behind() {{ grep -qszxF "MANAGED_RUN_ID=$1" /proc/[0-9]*/environ; }}
+if status_known; then :
+elif supervised || starting || supervised || {{ [ "$boot" = "$now" ] && left_behind "$1"; }}; then
+  state=running
+elif status_known; then :
+else
+  (set -C; echo 0 0 >pid) 2>/dev/null && rm -f /run/managed/secrets/"$1"
+  state=unknown
+fi
+echo "$state $boot"
+tail -c +$(($2 + 1)) log | head -c {LOG_BYTES_PER_LOOK}
+"""
+
+Key = TypeVar("Key")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One question of a poller: how far is this run on that server, and what did it print?"""
+
+    endpoint: Endpoint
+    run_id: str
+    offset: int = 0
+
+
+class SshRuns:
+    """`DetachedRuns`, and looks at many servers at once. Needs root on the servers, Python 3.9."""
+
+    def __init__(self, shell: SshShell) -> None:
+        self._shell = shell
+
+    def start(self, endpoint: Endpoint, request: RunRequest) -> None:
+        checked_run_id(request.run_id)
+        payload = request_document(request)
+        result = self._call_runner(endpoint, ("start",), payload, SECONDS_TO_START + 30)
+        _require_success(endpoint, f"starting the run {request.run_id}", result)
+
+    def look(self, endpoint: Endpoint, run_id: str, offset: int) -> RunReport:
+        return wait_for(self._look(Look(endpoint, run_id, offset), timeout=60))
+
+    def stop(self, endpoint: Endpoint, run_id: str) -> None:
+        arguments = ("stop", checked_run_id(run_id))
+        result = self._call_runner(endpoint, arguments, b"", 2 * SECONDS_TO_END + 30)
+        _require_success(endpoint, f"stopping the run {run_id}", result)
+
+    def forget(self, endpoint: Endpoint, run_id: str) -> None:
+        result = self._call_runner(endpoint, ("forget", checked_run_id(run_id)), b"", 60)
+        if result.exit_status == EXIT_RUNNING:
+            raise Conflict(f"the run {run_id} on {endpoint.describe()} has not ended")
+        _require_success(endpoint, f"forgetting the run {run_id}", result)
+
+    def look_many(
+        self, looks: Mapping[Key, Look], *, deadline: float = 10
+    ) -> dict[Key, RunReport | ManagedError]:
+        """Ask all at once. Each server has `deadline` seconds of its own: one that hangs delays
+        nobody's answer beyond that, and its answer is the error.
+        """
+        questions = {key: self._look(look, timeout=deadline) for key, look in looks.items()}
+        return wait_for(_ask_all(questions))
+
+    def boot_ids(
+        self, endpoints: Mapping[Key, Endpoint], *, deadline: float = 10
+    ) -> dict[Key, str | ManagedError]:
+        """Which boot each server is on, or why it does not say; otherwise as `look_many`."""
+        questions = {
+            key: self._shell.boot_id_async(endpoint, timeout=deadline)
+            for key, endpoint in endpoints.items()
+        }
+        return wait_for(_ask_all(questions))
+
+    async def _look(self, look: Look, *, timeout: float) -> RunReport:
+        result = await self._shell.run_async(
+            look.endpoint, look_command(look.run_id, look.offset), timeout=timeout
+        )
+        _require_success(look.endpoint, f"looking at the run {look.run_id}", result)
+        return report_of(result.stdout, look.offset)
+
+    def _call_runner(
+        self, endpoint: Endpoint, arguments: Sequence[str], stdin: bytes, timeout: float
+    ) -> RawResult:
+        """Call the runner on the server; put it there first when it is not there yet."""
+        path, source = runner_file()
+        command = ("sh", "-c", _CALL_RUNNER, "runner", path, *arguments)
+
+        def call() -> RawResult:
+            return wait_for(self._shell.run_async(endpoint, command, stdin=stdin, timeout=timeout))
+
+        result = call()
+        if result.exit_status != _NOT_INSTALLED:
+            return result
+        self._shell.run(endpoint, ("mkdir", "-p", _LIBRARY))
+        self._shell.write_file(endpoint, path, source, 0o755)
+        return call()
+
+
+@cache
+def runner_file() -> tuple[str, bytes]:
+    """The runner's path on servers and its content."""
+    source = script_source("runner").encode()
+    return f"{_LIBRARY}/runner-{hashlib.sha256(source).hexdigest()[:16]}.py", source
+
+
+def checked_run_id(run_id: str) -> str:
+    """A run id is a directory's and a unit's name; raises InvalidInput when it can't be."""
+    if not RUN_ID.fullmatch(run_id):
+        raise InvalidInput(f"{run_id!r} is not a run id")
+    return run_id
+
+
+def request_document(request: RunRequest) -> bytes:
+    """The request as the runner reads it; the one place where its secrets are in the clear."""
+    document = {
+        "run_id": request.run_id,
+        "script": request.script,
+        "arguments": request.arguments,
+        "environment": dict(request.environment),
+        "secrets": {name: secret.reveal() for name, secret in request.secrets.items()},
+        "time_limit": request.time_limit,
+    }
+    return json.dumps(document).encode()
+
+
+def look_command(run_id: str, offset: int) -> tuple[str, ...]:
+    return ("sh", "-c", _LOOK, "look", checked_run_id(run_id), str(offset))
+
+
+def report_of(output: bytes, offset: int) -> RunReport:
+    """What the look printed: a line with the state, then the log as it is from `offset` on."""
+    head, _, log = output.partition(b"\n")
+    words = head.decode().split()
+    state = RunState(words[0])
+    if state is RunState.ABSENT:
+        return RunReport(state, None, "", "", offset)
+    exit_status = int(words[1]) if state is RunState.FINISHED else None
+    boot_id = words[-1] if len(words) > (2 if exit_status is not None else 1) else ""
+    whole = whole_part(log, all_is_there=state is not RunState.RUNNING)
+    text = whole.decode(errors="replace")
+    return RunReport(state, exit_status, boot_id, text, offset + len(whole))
+
+
+def whole_part(log: bytes, *, all_is_there: bool) -> bytes:
+    """The part of a piece of log that can be shown by itself: whole lines, or all of it when no
+    more will come. A piece without any line's end must go on growing, or be cut between
+    characters when it has reached the size of a look.
+    """
+    is_full = len(log) >= LOG_BYTES_PER_LOOK
+    if all_is_there and not is_full:
+        return log
+    lines = log[: log.rfind(b"\n") + 1]
+    if lines or not is_full:
+        return lines
+    for cut in range(1, 4):
+        if log[-cut] & 0xC0 == 0xC0:
+            return log[:-cut]
+    return log
+
+
+async def _ask_all(
+    questions: Mapping[Key, Coroutine[Any, Any, Answer]],
+) -> dict[Key, Answer | ManagedError]:
+    async def ask(question: Coroutine[Any, Any, Answer]) -> Answer | ManagedError:
+        try:
+            return await question
+        except ManagedError as error:
+            return error
+
+    answers = await asyncio.gather(*(ask(question) for question in questions.values()))
+    return dict(zip(questions, answers, strict=True))
+
+
+def _require_success(endpoint: Endpoint, what: str, result: RawResult) -> None:
+    if result.exit_status != 0:
+        said = result.stderr.decode(errors="replace").strip()[-1000:]
+        raise CommandFailed(
+            f"{what} on {endpoint.describe()} failed with status {result.exit_status}: {said}",
+            hint="Servers need root access and Python 3.9 or newer.",
+            status=result.exit_status,
+        )
