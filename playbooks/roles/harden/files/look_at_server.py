@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 
 FIRST_EPHEMERAL_PORT = 32768
 RULES = ("/etc/managed/firewall.nft", "/etc/managed/firewall-trial.nft")
@@ -151,7 +152,7 @@ def main():
         "password_only": has_password() and authorized_keys() <= 1,
         "sshd_reads_drop_ins": reads_drop_ins(),
     }
-    print(json.dumps(seen))
+    sys.stdout.write(json.dumps(seen) + "\n")
 
 
 main()

@@ -1,0 +1,64 @@
+"""Playbooks run on cells."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from managed.domain.errors import Json
+from managed.drivers.ansible.playbooks import AnsiblePlaybooks
+from managed.lab.cells import Cell
+from managed.ports import PlaybookReport
+from tests.support.cells import cells_state, start_test_cell
+from tests.support.playbook_runs import PLAYBOOKS, Remote, Run
+from tests.support.runtime import short_directory
+
+__all__ = ["cells_state", "start_test_cell"]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Runs a playbook on a cell with the given variables."""
+    with short_directory() as runtime:
+        driver = AnsiblePlaybooks(PLAYBOOKS, runtime)
+
+        def run_playbook(playbook: str, cell: Cell, **variables: Json) -> PlaybookReport:
+            return driver.run(
+                playbook,
+                cell.endpoint,
+                variables=variables,
+                secrets={},
+                emit=lambda _name, _data: None,
+                register_child=lambda _pid: None,
+                timeout=300,
+            )
+
+        yield run_playbook
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    """Runs a shell command on a cell over a new connection, input given, and returns its output."""
+
+    def run_command(cell: Cell, command: str, given: str = "") -> str:
+        identity = tmp_path / f"{cell.name}.key"
+        identity.touch(mode=0o600)
+        identity.write_text(cell.private_key.reveal())
+        known = tmp_path / f"{cell.name}.known"
+        known.write_text(f"cell {cell.host_key}\n")
+        options = (f"UserKnownHostsFile={known}", "HostKeyAlias=cell", "IdentitiesOnly=yes",
+                   "BatchMode=yes", "ConnectTimeout=5")  # fmt: skip
+        done = subprocess.run(
+            ["ssh", "-F", "none", "-i", str(identity), "-p", str(cell.port),
+             *(word for option in options for word in ("-o", option)),
+             f"root@{cell.address}", command],
+            input=given, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise AssertionError(f"{command!r} ended with {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    return run_command

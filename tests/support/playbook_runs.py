@@ -1,0 +1,44 @@
+"""What tests of playbooks on cells have in common."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+from managed.domain.errors import Json
+from managed.lab.cells import Cell
+from managed.ports import PlaybookReport
+
+PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+
+
+class Run(Protocol):
+    """Runs a playbook on a cell with the given variables."""
+
+    def __call__(self, playbook: str, cell: Cell, **variables: Json) -> PlaybookReport: ...
+
+
+class Remote(Protocol):
+    """Runs a shell command on a cell over a new connection and returns what it printed."""
+
+    def __call__(self, cell: Cell, command: str, given: str = "") -> str: ...
+
+
+def serve_command(unit: str, port: int) -> str:
+    """A command that starts a web server on all addresses and waits until it answers."""
+    return (
+        f"systemd-run --quiet --unit={unit} python3 -m http.server {port} && timeout 20 sh -c "
+        f"'until curl -s -o /dev/null http://127.0.0.1:{port}/; do sleep 0.1; done'"
+    )
+
+
+def answers(cell: Cell, port: int) -> bool:
+    """Does an HTTP server of the cell answer from outside?"""
+    address = f"http://{cell.address}:{port}/"
+    command = ["curl", "--silent", "--max-time", "2", "--output", "/dev/null", address]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
