@@ -352,8 +352,23 @@ class RemoteShell(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class RunDelivery:
+    """What somebody else (a playbook) needs to start a run: the runner's path on the server and
+    its source, and the request as the runner reads it from its standard input.
+    """
+
+    runner_path: str
+    runner_source: str
+    request: str
+
+
 class DetachedRuns(Protocol):
     """Long work on servers; see managed.domain.runs."""
+
+    def delivery(self, request: RunRequest) -> RunDelivery:
+        """For a start that does not go through `start`; InvalidInput for requests with secrets."""
+        ...
 
     def start(self, endpoint: Endpoint, request: RunRequest) -> None:
         """Claim the run and start it. A run id that is claimed already is left as it is."""

@@ -18,6 +18,7 @@ from managed.domain.runs import RunReport, RunRequest, RunState
 from managed.drivers.ssh.background import wait_for
 from managed.drivers.ssh.commands import RawResult
 from managed.drivers.ssh.shell import SshShell
+from managed.ports import RunDelivery
 from managed.server_scripts import script_source
 from managed.server_scripts._run_records import RUN_ID, RUNS, SECONDS_TO_END, SECONDS_TO_START
 from managed.server_scripts.runner import EXIT_RUNNING
@@ -77,6 +78,9 @@ class SshRuns:
 
     def __init__(self, shell: SshShell) -> None:
         self._shell = shell
+
+    def delivery(self, request: RunRequest) -> RunDelivery:
+        return delivery_of(request)
 
     def start(self, endpoint: Endpoint, request: RunRequest) -> None:
         checked_run_id(request.run_id)
@@ -147,6 +151,15 @@ def runner_file() -> tuple[str, bytes]:
     """The runner's path on servers and its content."""
     source = script_source("runner").encode()
     return f"{_LIBRARY}/runner-{hashlib.sha256(source).hexdigest()[:16]}.py", source
+
+
+def delivery_of(request: RunRequest) -> RunDelivery:
+    """How a playbook starts this run. Secrets would have to travel in its variables: refused."""
+    checked_run_id(request.run_id)
+    if request.secrets:
+        raise InvalidInput("a run with secrets is started over SSH only", run_id=request.run_id)
+    path, source = runner_file()
+    return RunDelivery(path, source.decode(), request_document(request).decode())
 
 
 def checked_run_id(run_id: str) -> str:

@@ -18,7 +18,7 @@ from managed.workflows.parts.health import (
 )
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
 
-_ROLLBACK_SECONDS = 120
+_TRIAL_SECONDS = 120
 _PLAYBOOK_SECONDS = 180
 
 
@@ -35,7 +35,7 @@ def apply(context: StepContext) -> Outcome:
         variables={
             "harden_firewall": bool(wanted.get("firewall", True)),
             "harden_extra_ports": wanted.get("extra_ports") or [],
-            "harden_rollback_seconds": int(context.scaled(_ROLLBACK_SECONDS).total_seconds()),
+            "harden_firewall_trial": int(context.scaled(_TRIAL_SECONDS).total_seconds()),
         },
         secrets={},
         emit=context.emit,
@@ -54,9 +54,11 @@ def second_login(context: StepContext) -> Outcome:
 
 
 def confirm(context: StepContext) -> Outcome:
-    """Call the rollback off: the hardening stays."""
+    """Call the rollback off over one more new connection: the firewall stays."""
+    if not context.job.parameters.get("firewall", True):
+        return Done({"firewall": "not asked for"})
     report = context.world.playbooks.run(
-        "harden_confirm",
+        "confirm_firewall",
         context.endpoint,
         variables={},
         secrets={},

@@ -47,10 +47,16 @@ def update(context: StepContext) -> Outcome:
 
 def start_by_playbook(context: StepContext, request: RunRequest) -> None:
     """playbooks/patch.yml delivers runner and script and starts the run; then it ends."""
+    delivery = context.world.runs.delivery(request)
     context.world.playbooks.run(
         "patch",
         context.endpoint,
-        variables={"managed_run": run_document(request)},
+        variables={
+            "patch_run_id": request.run_id,
+            "patch_request": delivery.request,
+            "patch_runner_path": delivery.runner_path,
+            "patch_runner_source": delivery.runner_source,
+        },
         secrets={},
         emit=context.emit,
         register_child=context.register_child,
@@ -105,17 +111,6 @@ def _reboot_reasons(updated: Mapping[str, Json]) -> list[str]:
 
 def _texts(value: Json) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
-
-
-def run_document(request: RunRequest) -> dict[str, Json]:
-    """A run request without secrets, as the playbook hands it to the runner."""
-    return {
-        "run_id": request.run_id,
-        "script": request.script,
-        "arguments": list(request.arguments),
-        "environment": dict(request.environment),
-        "time_limit": request.time_limit,
-    }
 
 
 WORKFLOW = Workflow(

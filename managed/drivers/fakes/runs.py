@@ -18,9 +18,11 @@ from managed.drivers.runs import (
     Key,
     Look,
     checked_run_id,
+    delivery_of,
     request_document,
     whole_part,
 )
+from managed.ports import RunDelivery
 
 STOPPED_STATUS = 143
 
@@ -49,6 +51,9 @@ class FakeRuns:
     perform: Callable[[RunRequest], Performed] = lambda _request: Performed()
     started: list[str] = field(default_factory=list)
     _runs: dict[tuple[int, str], FakeRun] = field(default_factory=dict)
+
+    def delivery(self, request: RunRequest) -> RunDelivery:
+        return delivery_of(request)
 
     def start(self, endpoint: Endpoint, request: RunRequest) -> None:
         checked_run_id(request.run_id)

@@ -22,13 +22,13 @@ def prepare(context: StepContext) -> Outcome:
     report = context.world.playbooks.run(
         "prepare",
         context.endpoint,
-        variables={"restic_source": restic, "restic_sha256": wanted},
+        variables={"prepare_restic": restic, "prepare_take_over_upgrades": True},
         secrets={},
         emit=context.emit,
         register_child=context.register_child,
         timeout=context.scaled(180).total_seconds(),
     )
-    return Done({"restic": wanted, "changed": True, "tasks_changed": report.changed})
+    return Done({"restic": wanted, "changed": True, **report.facts})
 
 
 @lru_cache(maxsize=4)
