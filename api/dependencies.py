@@ -1,0 +1,62 @@
+"""What routes reach: put together once by `api.main`, or by a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+from sqlalchemy import Engine as Database
+
+from managed.domain.connections import KeyPair
+from managed.domain.errors import Json
+from managed.domain.jobs import JobKind
+from managed.domain.secrets import Secret
+from managed.ports import Vault
+from managed.storage.catalogue import Catalogue
+from managed.storage.events import EventLog
+from managed.storage.inventory import Inventory
+from managed.storage.job_queue import JobQueue, NewJob
+
+
+class NewJobFunction(Protocol):
+    """`Installation.new_job`: a job of the present version of its workflow."""
+
+    def __call__(
+        self,
+        server_id: str,
+        kind: JobKind,
+        parameters: dict[str, Json],
+        requested_by: str,
+        run_key: str | None = None,
+    ) -> NewJob: ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """`send` tells the workers of a job, after the commit. `shown_host_key` asks a server for the
+    host key that it shows, without trusting it.
+    """
+
+    database: Database
+    queue: JobQueue
+    events: EventLog
+    inventory: Inventory
+    catalogue: Catalogue
+    vault: Vault
+    clock: Callable[[], datetime]
+    token: Secret
+    new_job: NewJobFunction
+    send: Callable[[str], None]
+    shown_host_key: Callable[[str, int], str]
+    new_key_pair: Callable[[], KeyPair]
+
+
+def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+ServicesDependency = Annotated[Services, Depends(services)]

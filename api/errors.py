@@ -1,0 +1,143 @@
+"""Errors as answers: the one place that knows which HTTP status belongs to which error.
+
+Every error is an RFC 9457 problem document. `code` is stable; `hint` says what to do; `data` holds
+plain values. `instance` names this one occurrence and is found in the log of the service.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from managed.domain.errors import (
+    Conflict,
+    HostKeyChanged,
+    InternalError,
+    InvalidInput,
+    Json,
+    LoginRefused,
+    ManagedError,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+)
+
+log = structlog.get_logger()
+
+MEDIA_TYPE: Final = "application/problem+json"
+_USUAL_RETRY_SECONDS: Final = 5
+
+_STATUS: Final[Mapping[type[ManagedError], int]] = {
+    InvalidInput: 422,
+    NotFound: 404,
+    Conflict: 409,
+    Unauthorized: 401,
+    Unavailable: 503,
+    HostKeyChanged: 502,
+    LoginRefused: 502,
+    ManagedError: 500,
+}
+
+
+def status_of(error: ManagedError) -> int:
+    """The status of the nearest class above the error that has one."""
+    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+
+
+def problem(
+    status: int, document: Mapping[str, Json], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """`document` has at least code, title and detail; type, status and instance are added."""
+    content = {
+        "type": f"urn:managed:problem:{document['code']}",
+        "title": document["title"],
+        "status": status,
+        "detail": document["detail"],
+        "instance": f"urn:uuid:{uuid.uuid4()}",
+        **{name: document[name] for name in ("code", "hint", "data") if name in document},
+    }
+    return JSONResponse(content, status, dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def problem_of(error: ManagedError) -> JSONResponse:
+    status = status_of(error)
+    headers = {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="managed"'
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(math.ceil(error.retry_after or _USUAL_RETRY_SECONDS))
+    return problem(status, error.as_json(), headers)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of this application answered as a problem document."""
+    app.add_exception_handler(ManagedError, _managed)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _defect)
+
+
+def _managed(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ManagedError)  # noqa: S101 - the type of every handler is Exception
+    answer = problem_of(error)
+    if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("request_failed", path=request.url.path, error=error.code)
+    return answer
+
+
+def _validation(_request: Request, error: Exception) -> JSONResponse:
+    """Names each wrong field; what was given is not repeated, because it may be a secret."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+    found: list[Json] = [
+        {"field": _field(item["loc"]), "message": str(item["msg"])} for item in error.errors()
+    ]
+    first = found[0]
+    assert isinstance(first, dict)  # noqa: S101 - made two lines above
+    refusal = InvalidInput(
+        f"{first['field']}: {first['message']}" if first["field"] else str(first["message"]),
+        hint="The OpenAPI document at /docs shows what this route takes.",
+        errors=found,
+    )
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, refusal.as_json())
+
+
+def _field(location: Sequence[Any]) -> str:
+    """Where the value stands, without "body" and without the tag of a union."""
+    return ".".join(str(part) for part in location if part not in ("body", "query", "path"))
+
+
+def _http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "-").replace("'", "")
+    detail = error.detail if error.detail != phrase else _DETAILS.get(error.status_code, phrase)
+    document: dict[str, Json] = {"code": code, "title": phrase, "detail": detail}
+    if error.status_code in _DETAILS:
+        document["hint"] = "The OpenAPI document at /docs lists every route."
+    return problem(error.status_code, document, error.headers)
+
+
+_DETAILS: Final = {
+    404: "there is no such route",
+    405: "this route does not know this method",
+}
+
+
+def _defect(request: Request, error: Exception) -> JSONResponse:
+    """A defect of ours: the log has all of it, the answer nothing."""
+    refusal = InternalError(
+        "this is a defect in managed; the request may or may not have been carried out",
+        hint="Give the value of instance to whoever runs this service; the log tells more.",
+    )
+    answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, refusal.as_json())
+    log.error("api_defect", path=request.url.path, problem=answer.body.decode(), exc_info=error)
+    return answer
