@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     resend_seconds: float = Field(default=60, gt=0)
     silence_seconds: float = Field(default=300, gt=0)
 
+    libvirt_uri: str = ""
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"
     debian_mirror: str = ""
     debian_security_mirror: str = ""

@@ -64,6 +64,7 @@ def main() -> None:
         Poller(installation).run(poller_stop), background_loop()
     )
     clock = Clock(installation)
+    (installation.settings.runtime / "clock-ready").touch()
     log.info("clock_started")
     while not stop.wait(_TICK_SECONDS):
         try:

@@ -11,7 +11,12 @@ from functools import lru_cache
 from typing import Any
 
 import structlog
-from celery.signals import setup_logging, worker_process_init, worker_shutting_down
+from celery.signals import (
+    setup_logging,
+    worker_process_init,
+    worker_ready,
+    worker_shutting_down,
+)
 
 from managed.logs import configure_logs
 from managed.settings import settings
@@ -67,3 +72,8 @@ def _give_jobs_back(**_: Any) -> None:
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _configure_logs(**_: Any) -> None:
     configure_logs(settings())
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _say_ready(**_: Any) -> None:
+    (settings().runtime / "worker-ready").touch()

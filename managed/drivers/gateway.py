@@ -26,8 +26,9 @@ from typing import Final
 
 from managed.domain.errors import Conflict, GatewayUnavailable, InvalidInput
 from managed.domain.secrets import Secret
-from managed.drivers.rclone import RcloneServer, rclone_binary
+from managed.drivers.rclone import clean_environment, rclone_binary
 from managed.drivers.s3 import S3Settings
+from managed.drivers.server_process import ServerProcess
 
 REPOSITORIES: Final = "repositories"
 SHORTEST_PASSWORD: Final = 32
@@ -137,7 +138,7 @@ def gateway_environment(settings: GatewaySettings) -> dict[str, str]:
     }
 
 
-def gateway_server(settings: GatewaySettings) -> RcloneServer:
+def gateway_server(settings: GatewaySettings) -> ServerProcess:
     """The gateway's process, not started; the S3 server has to answer first.
 
     The accounts file is made if missing, and a socket that a dead gateway left is removed.
@@ -151,10 +152,10 @@ def gateway_server(settings: GatewaySettings) -> RcloneServer:
     settings.socket.unlink(missing_ok=True)
     with _changing(settings.accounts_file):
         pass
-    return RcloneServer(
+    return ServerProcess(
         "the backup gateway",
         gateway_command(settings),
-        gateway_environment(settings),
+        clean_environment(gateway_environment(settings)),
         settings.log_file,
         lambda: _serves(settings),
     )

@@ -12,7 +12,8 @@ from typing import Final
 
 from managed.domain.errors import InvalidInput
 from managed.domain.secrets import Secret
-from managed.drivers.rclone import RcloneServer, rclone_binary
+from managed.drivers.rclone import clean_environment, rclone_binary
+from managed.drivers.server_process import ServerProcess
 from managed.drivers.s3 import S3Settings
 
 SHORTEST_KEY: Final = 20
@@ -58,13 +59,13 @@ def s3_server_environment(settings: S3ServerSettings) -> dict[str, str]:
     return {"RCLONE_CONFIG": "/dev/null", "RCLONE_AUTH_KEY": f'"{pair}"'}
 
 
-def s3_server(settings: S3ServerSettings) -> RcloneServer:
+def s3_server(settings: S3ServerSettings) -> ServerProcess:
     """The server, not started. Its directory is made, for nobody else to read."""
     settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return RcloneServer(
+    return ServerProcess(
         "the embedded S3 server",
         s3_server_command(settings),
-        s3_server_environment(settings),
+        clean_environment(s3_server_environment(settings)),
         settings.log_file,
         lambda: _refuses_strangers(settings),
     )

@@ -1,0 +1,265 @@
+"""The embedded service: S3, gateway, API, worker and clock as children of one process.
+
+A child that dies is started again; when this process dies, the kernel ends the children.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from managed.domain.errors import Conflict, ManagedError, MissingRequirement
+from managed.domain.secrets import Secret
+from managed.drivers.gateway import GatewaySettings, gateway_server
+from managed.drivers.s3 import S3ObjectStore, S3Settings
+from managed.drivers.server_process import ServerProcess
+from managed.lab.apt_cache import apt_cache_server, guest_proxy_url
+from managed.lab.local_node import register_local_node
+from managed.lab.s3_server import S3ServerSettings, s3_server
+from managed.settings import Settings
+from managed.wiring import open_installation, prepare_installation
+
+Say = Callable[[str], None]
+
+_START_SECONDS: Final = 60.0
+_WORKER_STOP_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 10.0
+_LONGEST_PAUSE: Final = 30.0
+
+
+@dataclass
+class Part:
+    """One child and how often it had to be started again of late."""
+
+    name: str
+    process: ServerProcess
+    stop_seconds: float = _STOP_SECONDS
+    failures: int = 0
+    next_start: float = 0.0
+
+
+@dataclass
+class EmbeddedService:
+    """Everything of the service on this machine. Not for use by several threads."""
+
+    settings: Settings
+    say: Say
+    parts: list[Part] = field(default_factory=list, init=False)
+    _apt_proxy: str = field(default="", init=False)
+
+    def start(self) -> None:
+        """Start every part in order and wait until each serves.
+
+        Conflict when another service uses the state folder or the port; a part that does not
+        start raises Unavailable with the end of its log, and nothing stays running.
+        """
+        prepare_installation(self.settings)
+        self._refuse_used_port()
+        keys = embedded_s3_keys(self.settings)
+        try:
+            self._start_storage(keys)
+            self._start_apt_cache()
+            self._register_node()
+            self._start_python_parts(self._environment(keys))
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the parts, last started first. Jobs are given back; servers run on."""
+        for part in reversed(self.parts):
+            part.process.stop(part.stop_seconds)
+        self.parts.clear()
+
+    def keep_running(self, stopped: threading.Event) -> None:
+        """Start again what dies, with growing pauses, until told to stop."""
+        while not stopped.wait(0.5):
+            for part in self.parts:
+                if not part.process.is_running and time.monotonic() >= part.next_start:
+                    self._start_again(part)
+
+    def _start_again(self, part: Part) -> None:
+        part.failures += 1
+        part.next_start = time.monotonic() + min(2.0**part.failures, _LONGEST_PAUSE)
+        self.say(f"{part.name} ended; starting it again")
+        part.process.start()
+
+    def _start_storage(self, keys: S3Settings | None) -> None:
+        if keys is None:
+            store = open_installation(self.settings).bucket_settings
+        else:
+            store = keys
+            server = S3ServerSettings(
+                directory=self.settings.state / "s3",
+                log_file=self._log("s3"),
+                port=int(keys.endpoint.rpartition(":")[2]),
+                access_key=keys.access_key,
+                secret_key=keys.secret_key,
+            )
+            self._add("s3", s3_server(server))
+        S3ObjectStore(store).ensure_bucket()
+        gateway = GatewaySettings(
+            store, self.settings.gateway, self.settings.gateway_accounts, self._log("gateway")
+        )
+        self._add("gateway", gateway_server(gateway))
+
+    def _start_apt_cache(self) -> None:
+        """Guests fetch packages through a cache on loopback, where one is installed."""
+        try:
+            port = free_port()
+            self._add("apt-cache", apt_cache_server(self.settings.state, port, self._log("apt")))
+        except MissingRequirement:
+            self.say("no package cache: apt-cacher-ng is not installed; servers fetch directly")
+            return
+        self._apt_proxy = guest_proxy_url(port)
+
+    def _register_node(self) -> None:
+        try:
+            node = register_local_node(open_installation(self.settings))
+            self.say(f"node {node.name}: {node.libvirt_uri}")
+        except ManagedError as error:
+            self.say(f"no local node, servers can only be enrolled: {error.message}")
+
+    def _start_python_parts(self, environment: Mapping[str, str]) -> None:
+        worker = ("-m", "celery", "-A", "workers.app", "worker", "--loglevel", "warning")
+        for name, command, stop_seconds, answers in (
+            ("api", ("-m", "api"), _STOP_SECONDS, self._api_answers),
+            ("worker", worker, _WORKER_STOP_SECONDS, self._is_ready("worker")),
+            ("clock", ("-m", "workers.schedule"), _STOP_SECONDS, self._is_ready("clock")),
+        ):
+            process = ServerProcess(
+                f"the {name}", (sys.executable, *command), environment, self._log(name), answers
+            )
+            self._add(name, process, stop_seconds)
+
+    def _add(self, name: str, process: ServerProcess, stop_seconds: float = _STOP_SECONDS) -> None:
+        process.start()
+        self.parts.append(Part(name, process, stop_seconds))
+        process.wait(_START_SECONDS)
+        self.say(f"{name} is up")
+
+    def _environment(self, keys: S3Settings | None) -> dict[str, str]:
+        environment = self.settings.environment()
+        if keys is not None:
+            environment |= {
+                "MANAGED_S3_ENDPOINT": keys.endpoint,
+                "MANAGED_S3_REGION": keys.region,
+                "MANAGED_S3_ACCESS_KEY": keys.access_key.reveal(),
+                "MANAGED_S3_SECRET_KEY": keys.secret_key.reveal(),
+            }
+        if self._apt_proxy:
+            environment["MANAGED_LAB_APT_PROXY"] = self._apt_proxy
+        return environment
+
+    def _api_answers(self) -> bool:
+        try:
+            return httpx.get(f"{service_url(self.settings)}/healthz", timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _is_ready(self, name: str) -> Callable[[], bool]:
+        mark = self.settings.runtime / f"{name}-ready"
+        mark.unlink(missing_ok=True)
+        return mark.exists
+
+    def _log(self, name: str) -> Path:
+        return self.settings.state / "log" / f"{name}.log"
+
+    def _refuse_used_port(self) -> None:
+        address = (self.settings.listen_address, self.settings.listen_port)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                raise Conflict(
+                    f"port {address[1]} on {address[0]} is in use: {error.strerror}",
+                    hint="Stop what listens there, or set MANAGED_LISTEN_PORT.",
+                ) from error
+
+
+def service_url(settings: Settings) -> str:
+    return f"http://{settings.listen_address}:{settings.listen_port}"
+
+
+def embedded_s3_keys(settings: Settings) -> S3Settings | None:
+    """Address and keys of the embedded S3 server; None when the settings name another one.
+
+    The keys are made once and kept in a file that only we can read; the port is a free one.
+    """
+    if settings.s3_endpoint:
+        return None
+    path = settings.keys / "s3.json"
+    if not path.exists():
+        document = {"access_key": secrets.token_hex(16), "secret_key": secrets.token_hex(24)}
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(document, file)
+    keys = json.loads(path.read_text())
+    return S3Settings(
+        endpoint=f"http://127.0.0.1:{free_port()}",
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        access_key=Secret(keys["access_key"]),
+        secret_key=Secret(keys["secret_key"]),
+    )
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def only_service(settings: Settings) -> Iterator[None]:
+    """Hold the state folder; Conflict when another service holds it. Its pid is in the file."""
+    settings.state.mkdir(parents=True, exist_ok=True)
+    with (settings.state / "service.pid").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise Conflict(
+                f"a service (process {file.read().strip() or 'unknown'}) uses {settings.state}",
+                hint="Stop it, or set MANAGED_STATE_DIR to another folder.",
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def serve(settings: Settings, say: Say) -> int:
+    """Run the service until SIGTERM or Ctrl-C; the exit status."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    service = EmbeddedService(settings, say)
+    with only_service(settings):
+        service.start()
+        try:
+            say(f"managed serves on {service_url(settings)} (documentation: /docs)")
+            say(f"token: {settings.api_token}   logs: {settings.state / 'log'}")
+            service.keep_running(stopped)
+            say("stopping")
+        finally:
+            service.stop()
+    return 0
