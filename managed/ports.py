@@ -450,7 +450,9 @@ class Playbooks(Protocol):
         Output goes to `emit` as it comes ("playbook_task", "playbook_output"). The process group
         of ansible-playbook is given to `register_child` before it works, and dies with this
         process. Raises PlaybookFailed (failed tasks in details), ServerUnreachable,
-        HostKeyChanged. Secrets travel in files of a private directory that is removed after.
+        HostKeyChanged, LoginRefused, and UnknownOutcome when the time is over (all of it is ended
+        then). Secrets travel in files of a private directory that is removed after. What `emit`
+        and `register_child` raise ends the run and comes through.
         """
         ...
 
