@@ -27,7 +27,7 @@ from managed.drivers.runs import SshRuns
 from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.ssh.keys import new_key_pair, public_key_of
 from managed.drivers.ssh.shell import SshShell
-from managed.drivers.ssh.tunnels import OpenSshTunnels
+from managed.drivers.ssh.tunnels import SshTunnels
 from managed.ports import Hypervisor
 from managed.settings import Settings
 from managed.storage.catalogue import Catalogue
@@ -121,7 +121,7 @@ class Installation:
             shell=self.shell,
             runs=SshRuns(self.shell),
             polls=SshPolls(self.shell),
-            tunnels=OpenSshTunnels(self.shell),
+            tunnels=SshTunnels(self.shell),
             playbooks=AnsiblePlaybooks(PLAYBOOKS, self.settings.runtime / "playbooks"),
             repositories=ResticRepositories(
                 ResticSettings(

@@ -1,0 +1,80 @@
+"""A job's live log for people: a line per step, and one line of progress that changes in place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final
+
+from rich.console import Console
+from rich.status import Status
+
+_LINES: Final = {
+    "step_started": "[bold]{step}[/]",
+    "step_done": "[green]done[/] {step}",
+    "step_retry": "[yellow]again[/] {step}: {detail}",
+    "step_failed": "[red]failed[/] {step}: {detail}",
+    "undo_started": "[yellow]taking back[/] {step}",
+    "undo_failed": "[red]could not take back[/] {step}: {detail}",
+    "warning": "[yellow]warning[/] {message}",
+    "cancel_requested": "[yellow]cancel requested[/] {reason}",
+}
+
+
+class JobDisplay:
+    """Give every event to `show`. With `verbose` the raw output is printed too."""
+
+    def __init__(self, console: Console, title: str, *, verbose: bool = False) -> None:
+        self._console = console
+        self._title = title
+        self._verbose = verbose
+        self._began = time.monotonic()
+        self._status = Status(title, console=console)
+
+    def __enter__(self) -> JobDisplay:
+        self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._status.stop()
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """One event as the API gives it: `type`, and its data."""
+        kind, data = str(event["type"]), dict(event.get("data") or {})
+        if kind in _LINES:
+            self._console.print(f"{self._clock()} {_filled(_LINES[kind], data)}", highlight=False)
+        elif (progress := progress_of(kind, data)) is not None:
+            self._status.update(f"{self._clock()} {self._title}: {progress}")
+            if not self._console.is_terminal and kind.endswith("_step"):
+                self._console.print(f"{self._clock()}   {progress}", highlight=False)
+        elif self._verbose:
+            for line in data.get("lines", [data.get("text", "")]):
+                self._console.print(f"        {line}", markup=False, highlight=False)
+
+    def _clock(self) -> str:
+        return f"[dim]{time.monotonic() - self._began:6.1f} s[/]"
+
+
+def progress_of(kind: str, data: Mapping[str, Any]) -> str | None:
+    """A short sentence for events that tell progress; None for all others."""
+    match kind:
+        case "playbook_task":
+            return f"{data.get('task')}"
+        case "patch_progress" | "backup_progress" | "restore_progress" | "check_progress":
+            return f"{kind.partition('_')[0]} {data.get('percent', 0)} %"
+        case "manifest_progress":
+            return f"{data.get('files', 0)} files read"
+        case "backup_step" | "restore_step" | "install_step":
+            return str(data.get("name", "")).replace("_", " ")
+    return None
+
+
+def _filled(line: str, data: Mapping[str, Any]) -> str:
+    values = {"step": "", "detail": "", "message": "", "reason": "", **data}
+    return line.format_map({name: str(value).replace("[", r"\[") for name, value in values.items()})
