@@ -94,11 +94,12 @@ def run_demo(settings: Settings, *, keep: bool) -> int:
 
 @dataclass
 class Demo:
-    """One run, step by step. `customer` is the key of the server's owner."""
+    """One run, step by step. `observe` sees every event of every job, with the job's kind."""
 
     client: ManagedClient
     report: DemoReport
     console: Console
+    observe: Callable[[str, Mapping[str, Any]], None] = lambda _kind, _event: None
 
     def __post_init__(self) -> None:
         self.shell = SshShell()
@@ -247,7 +248,12 @@ class Demo:
 
     def _follow(self, title: str, job: Mapping[str, Any]) -> dict[str, Any]:
         with JobDisplay(self.console, title) as display:
-            ended: dict[str, Any] = self.client.wait_for_job(job["id"], display.show)
+
+            def on_event(event: Mapping[str, Any]) -> None:
+                display.show(event)
+                self.observe(title, event)
+
+            ended: dict[str, Any] = self.client.wait_for_job(job["id"], on_event)
         if ended["status"] != "succeeded":
             detail = (ended.get("error") or {}).get("detail", "")
             raise CommandFailed(f"{title} {ended['status']}: {detail}", job_id=ended["id"])
