@@ -62,9 +62,10 @@ def end_all(group: str) -> None:
     something survives.
     """
     deadline = time.monotonic() + _SECONDS_TO_END
+    _freeze(group)
     while True:
         for process_id in process_ids(group):
-            _kill(process_id)
+            _send(process_id, signal.SIGKILL)
         for path in _group_paths(group):
             _remove_tree(path)
         if not any(path.exists() for path in _group_paths(group)):
@@ -74,9 +75,20 @@ def end_all(group: str) -> None:
         time.sleep(0.02)
 
 
-def _kill(process_id: int) -> None:
+def _freeze(group: str) -> None:
+    """Stop every process, so that none lives to see another killed: at a power failure nobody
+    writes down how its child ended.
+    """
+    frozen: set[int] = set()
+    while new := process_ids(group) - frozen:
+        for process_id in new:
+            _send(process_id, signal.SIGSTOP)
+        frozen |= new
+
+
+def _send(process_id: int, number: signal.Signals) -> None:
     try:
-        os.kill(process_id, signal.SIGKILL)
+        os.kill(process_id, number)
     except ProcessLookupError:
         return
 

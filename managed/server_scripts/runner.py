@@ -177,7 +177,7 @@ def main(arguments: list[str]) -> None:
     elif len(arguments) == 2 and arguments[0] in actions:
         actions[arguments[0]](arguments[1])
     else:
-        sys.exit(__doc__)
+        sys.exit("usage: runner.py start | supervise <id> | stop <id> | forget <id>")
 
 
 if __name__ == "__main__":
