@@ -24,8 +24,14 @@ class Inventory:
 
     def add_node(self, node: Node, now: datetime) -> Node:
         """AlreadyExists when a node of that name exists."""
+        with writing(self._engine) as connection:
+            self.add_node_within(connection, node, now)
+        return node
+
+    def add_node_within(self, connection: Connection, node: Node, now: datetime) -> None:
+        """The same inside the caller's transaction."""
         try:
-            with writing(self._engine) as connection:
+            with connection.begin_nested():
                 connection.execute(
                     insert(nodes).values(
                         id=node.node_id,
@@ -37,7 +43,6 @@ class Inventory:
                 )
         except IntegrityError as error:
             raise AlreadyExists(f"a node named {node.name} exists", field="name") from error
-        return node
 
     def move_node(self, node: Node) -> None:
         """Note another libvirt address or storage folder of a node."""
