@@ -171,20 +171,23 @@ class Intruder:
         self, *arguments: str, repository: str = "", timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run restic through the gateway; a status other than 0 is a result."""
-        environment = {
-            "RESTIC_REPOSITORY": f"rest:http+unix://{self.socket}:/{repository or self.account}/",
-            "RESTIC_REST_USERNAME": self.account,
-            "RESTIC_REST_PASSWORD": self.gateway_password.reveal(),
-            "RESTIC_PASSWORD": self.repository_password.reveal(),
-            "RESTIC_CACHE_DIR": str(self.directory / "cache"),
-        }
         return subprocess.run(
             [str(restic_binary()), *arguments],
-            env=clean_environment(environment),
+            env=self._environment(repository or self.account),
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start restic; it reads what is written to its standard input."""
+        return subprocess.Popen(
+            [str(restic_binary()), *arguments],
+            env=self._environment(self.account),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def backup(self, paths: Sequence[Path], *, key_id: str = "") -> str:
@@ -194,3 +197,14 @@ class Intruder:
         assert done.returncode == 0, done.stderr
         summary: dict[str, Json] = json.loads(done.stdout.splitlines()[-1])
         return str(summary["snapshot_id"])
+
+    def _environment(self, repository: str) -> dict[str, str]:
+        return clean_environment(
+            {
+                "RESTIC_REPOSITORY": f"rest:http+unix://{self.socket}:/{repository}/",
+                "RESTIC_REST_USERNAME": self.account,
+                "RESTIC_REST_PASSWORD": self.gateway_password.reveal(),
+                "RESTIC_PASSWORD": self.repository_password.reveal(),
+                "RESTIC_CACHE_DIR": str(self.directory / "server-cache"),
+            }
+        )

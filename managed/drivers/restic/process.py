@@ -17,7 +17,7 @@ from managed.domain.errors import MissingRequirement
 from managed.drivers.processes import with_parent_death_signal
 from managed.drivers.rclone import clean_environment
 
-EVERY_STATUS: Final = tuple(range(256))
+EVERY_STATUS: Final = tuple(range(-64, 256))
 KEPT_LINES: Final = 2000
 
 
@@ -42,16 +42,14 @@ def run_for_lines(
     try:
         if register_child is not None:
             register_child(running.process.pgid)
-        with suppress(sh.SignalException):
-            for line in running:
-                on_line(line)
+        for line in running:
+            on_line(line)
         ended = True
     finally:
         if not ended:
             with suppress(ProcessLookupError):
                 os.killpg(running.process.pgid, signal.SIGKILL)
-            with suppress(sh.ErrorReturnCode):
-                running.wait()
+            running.wait()
     return _ended(running, errors)
 
 
@@ -60,8 +58,7 @@ def run_for_bytes(command: Sequence[str], environment: Mapping[str, str]) -> tup
     errors: deque[str] = deque(maxlen=KEPT_LINES)
     output = io.BytesIO()
     running = _prepared(command, environment, errors)(_out=output, _bg=True, _bg_exc=False)
-    with suppress(sh.SignalException):
-        running.wait()
+    running.wait()
     return _ended(running, errors), output.getvalue()
 
 

@@ -11,6 +11,7 @@ from managed.domain.errors import (
     Json,
     MissingRequirement,
     NoBackup,
+    NotFound,
     RepositoryDamaged,
 )
 from managed.domain.snapshots import Check, RepositoryAddress, Snapshot, SnapshotFile
@@ -18,7 +19,7 @@ from managed.drivers.restic import commands, output
 from managed.drivers.restic.commands import REPOSITORIES, ResticSettings
 from managed.drivers.restic.output import ResticStatus
 from managed.drivers.restic.process import Ended, run_for_bytes, run_for_lines
-from managed.drivers.restic.quarantine import Inspection, Kind
+from managed.drivers.restic.quarantine import Inspection, Kind, place_of
 from managed.ports import Clock, Emit, ObjectStore
 
 Runner = Callable[[], Ended]
@@ -67,6 +68,7 @@ class ResticRepositories:
         return output.parsed_snapshots("\n".join(self._lines(repository, command)))
 
     def files(self, repository: RepositoryAddress, snapshot_id: str) -> Sequence[SnapshotFile]:
+        self._require_snapshot(repository, snapshot_id)
         command = commands.files_command(self._settings, repository.key_id, snapshot_id)
         parsed = map(output.parsed_file, output.json_lines(self._lines(repository, command)))
         return [file for file in parsed if file is not None]
@@ -80,7 +82,7 @@ class ResticRepositories:
             ended, content = run_for_bytes(command, self._environment(repository))
             return ended
 
-        self._require(repository)
+        self._require_snapshot(repository, snapshot_id)
         self._succeed(repository, run)
         return content
 
@@ -135,6 +137,16 @@ class ResticRepositories:
         if not self._objects.exists(f"{REPOSITORIES}/{repository.account}/{Kind.CONFIG}"):
             raise NoBackup(
                 f"{repository.account} has no backup repository", account=repository.account
+            )
+
+    def _require_snapshot(self, repository: RepositoryAddress, snapshot_id: str) -> None:
+        """NotFound for a whole id that the repository has not; restic itself judges short ones."""
+        self._require(repository)
+        place = place_of(f"{Kind.SNAPSHOT}/{snapshot_id}")
+        root = f"{REPOSITORIES}/{repository.account}"
+        if place and not self._objects.exists(f"{root}/{place.kind}/{place.name}"):
+            raise NotFound(
+                f"{repository.account} has no snapshot {snapshot_id}", account=repository.account
             )
 
     def _remove_half_made(self, repository: RepositoryAddress, names: Sequence[str]) -> None:

@@ -1,0 +1,341 @@
+"""What every BackupRepositories port keeps: the fake, and restic on a real S3 server with backups
+that came through the real gateway.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from managed.domain.errors import (
+    InvalidInput,
+    Json,
+    MissingRequirement,
+    NoBackup,
+    NotFound,
+    ObjectStoreUnavailable,
+    RepositoryDamaged,
+    RepositoryLocked,
+)
+from managed.domain.secrets import new_password
+from managed.domain.snapshots import RepositoryAddress
+from managed.drivers.fakes.repositories import FakeRepositories
+from managed.drivers.processes import identity_of
+from managed.drivers.restic.commands import ResticSettings
+from managed.drivers.restic.process import run_for_lines
+from managed.drivers.restic.repositories import ResticRepositories
+from managed.drivers.s3 import S3ObjectStore
+from managed.ports import BackupRepositories
+from tests.support.storage import Intruder, Storage, free_port, restic_binary, storage
+from tests.support.waiting import wait_until
+
+NAMES = count(1)
+Backup = Callable[[RepositoryAddress, Mapping[str, bytes]], str]
+
+
+@dataclass
+class Bench:
+    """A port, a folder whose files can be backed up, and how a server does so."""
+
+    port: BackupRepositories
+    folder: Path
+    backup: Backup
+    events: list[tuple[str, Mapping[str, Json]]] = field(default_factory=list)
+
+    def emit(self, name: str, data: Mapping[str, Json]) -> None:
+        self.events.append((name, data))
+
+    def new_repository(self) -> RepositoryAddress:
+        address = RepositoryAddress(f"srv-{next(NAMES)}", new_password())
+        return replace(address, key_id=self.port.create(address))
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Storage]:
+    with storage() as running:
+        yield running
+
+
+def restic_on(place: Storage) -> ResticRepositories:
+    settings = ResticSettings(restic_binary(), place.directory / "cache", place.settings)
+    return ResticRepositories(settings, place.objects)
+
+
+def _fake_bench(folder: Path) -> Bench:
+    fake = FakeRepositories()
+
+    def backup(repository: RepositoryAddress, content: Mapping[str, bytes]) -> str:
+        files = {str(folder / name): data for name, data in content.items()}
+        moment = datetime.now(UTC)
+        return fake.add_snapshot(repository.account, moment, files, paths=[str(folder)])
+
+    return Bench(fake, folder, backup)
+
+
+def _real_bench(folder: Path, place: Storage) -> Bench:
+    def backup(repository: RepositoryAddress, content: Mapping[str, bytes]) -> str:
+        for name, data in content.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        return client_of(place, repository).backup([folder], key_id=repository.key_id)
+
+    return Bench(restic_on(place), folder, backup)
+
+
+def client_of(place: Storage, repository: RepositoryAddress) -> Intruder:
+    password = new_password()
+    place.gateway.admit(repository.account, password)
+    return Intruder(
+        place.gateway_settings.socket,
+        repository.account,
+        password,
+        repository.password,
+        place.directory,
+    )
+
+
+@pytest.fixture(params=["fake", pytest.param("restic", marks=pytest.mark.integration)])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    if request.param == "fake":
+        return _fake_bench(tmp_path)
+    return _real_bench(tmp_path, request.getfixturevalue("place"))
+
+
+def test_creating_again_gives_the_same_key(bench: Bench) -> None:
+    repository = bench.new_repository()
+    assert len(repository.key_id) == 64
+    assert bench.port.create(repository) == repository.key_id
+    assert bench.port.create(replace(repository, key_id="")) == repository.key_id
+    assert bench.port.snapshots(repository) == []
+
+
+def test_creating_again_with_another_password_is_refused(bench: Bench) -> None:
+    repository = bench.new_repository()
+    with pytest.raises(RepositoryDamaged):
+        bench.port.create(replace(repository, password=new_password()))
+    assert bench.port.snapshots(repository) == []
+
+
+def test_snapshots_are_listed_oldest_first(bench: Bench) -> None:
+    repository = bench.new_repository()
+    ids = [bench.backup(repository, {"a": b"1" * size}) for size in (1, 20)]
+    found = bench.port.snapshots(repository)
+    assert [snapshot.snapshot_id for snapshot in found] == ids
+    assert [(snapshot.files, snapshot.size) for snapshot in found] == [(1, 1), (1, 20)]
+    assert found[0].paths == (str(bench.folder),)
+    assert found[0].hostname == repository.account
+    assert found[0].time.tzinfo is not None
+
+
+def test_files_come_with_metadata_and_content(bench: Bench) -> None:
+    repository = bench.new_repository()
+    snapshot = bench.backup(repository, {"deep/a": b"\0\xff\n", "empty": b""})
+    files = {file.path: file for file in bench.port.files(repository, snapshot)}
+    assert files[str(bench.folder / "deep")].kind == "dir"
+    found = files[str(bench.folder / "deep/a")]
+    assert (found.kind, found.mode, found.size) == ("file", 0o644, 3)
+    for name, content in {"deep/a": b"\0\xff\n", "empty": b""}.items():
+        path = str(bench.folder / name)
+        assert bench.port.file_content(repository, snapshot, path) == content
+
+
+def test_what_a_snapshot_does_not_hold_is_not_found(bench: Bench) -> None:
+    repository = bench.new_repository()
+    snapshot = bench.backup(repository, {"a": b"x"})
+    with pytest.raises(NotFound):
+        bench.port.file_content(repository, snapshot, str(bench.folder / "none"))
+    with pytest.raises(NotFound):
+        bench.port.files(repository, "0" * 64)
+    with pytest.raises(NotFound):
+        bench.port.file_content(repository, "0" * 64, str(bench.folder / "a"))
+
+
+def test_a_good_repository_is_sound(bench: Bench) -> None:
+    repository = bench.new_repository()
+    bench.backup(repository, {"a": os.urandom(5000)})
+    children: list[int] = []
+    for part in (1, 2):
+        check = bench.port.check(repository, part, 2, bench.emit, children.append)
+        assert (check.part, check.parts, check.errors, check.warnings) == (part, 2, (), ())
+    assert len(children) == 2
+    assert bench.events[0] == ("repository_check_started", {"part": 1, "parts": 2})
+
+
+@pytest.mark.parametrize("part", [0, 3])
+def test_there_is_no_such_part(bench: Bench, part: int) -> None:
+    with pytest.raises(InvalidInput):
+        bench.port.check(bench.new_repository(), part, 2, bench.emit)
+
+
+def test_without_repository_there_is_no_backup(bench: Bench) -> None:
+    nowhere = RepositoryAddress("srv-nowhere", new_password(), "0" * 64)
+    for call in (bench.port.snapshots, bench.port.quarantine, bench.port.unlock):
+        with pytest.raises(NoBackup):
+            call(nowhere)
+    with pytest.raises(NoBackup):
+        bench.port.files(nowhere, "0" * 64)
+    with pytest.raises(NoBackup):
+        bench.port.file_content(nowhere, "0" * 64, "/a")
+    with pytest.raises(NoBackup):
+        bench.port.check(nowhere, 1, 1, bench.emit)
+
+
+def test_a_wrong_password_opens_nothing(bench: Bench) -> None:
+    repository = replace(bench.new_repository(), password=new_password())
+    for call in (bench.port.snapshots, bench.port.quarantine):
+        with pytest.raises(RepositoryDamaged) as caught:
+            call(repository)
+        assert repository.password.reveal() not in str(caught.value.as_json())
+
+
+def test_nothing_of_a_good_repository_is_quarantined(bench: Bench) -> None:
+    repository = bench.new_repository()
+    bench.backup(repository, {"a": b"x"})
+    assert bench.port.quarantine(repository) == []
+    assert bench.port.quarantine(replace(repository, key_id="")) == []
+    bench.port.unlock(repository)
+    assert len(bench.port.snapshots(repository)) == 1
+
+
+@pytest.mark.integration
+def test_damaged_and_missing_packs_are_errors(place: Storage, tmp_path: Path) -> None:
+    bench = _real_bench(tmp_path, place)
+    repository = bench.new_repository()
+    bench.backup(repository, {"a": os.urandom(50_000)})
+    sizes = place.objects.sizes(f"repositories/{repository.account}/data/")
+    largest = max(sizes, key=lambda key: sizes[key])
+    content = bytearray(place.objects.get(largest))
+    content[1000] ^= 1
+    place.objects.put(largest, bytes(content))
+    assert not bench.port.check(repository, 1, 1, bench.emit).is_sound
+    place.objects.delete(largest)
+    check = bench.port.check(repository, 1, 1, bench.emit)
+    assert any(Path(largest).name[:8] in error for error in check.errors)
+
+
+@pytest.mark.integration
+def test_a_creation_that_was_killed_half_way_can_be_repeated(place: Storage) -> None:
+    repository = RepositoryAddress("srv-half", new_password())
+    restic = restic_on(place)
+    first = restic.create(repository)
+    place.objects.delete("repositories/srv-half/config")
+    second = restic.create(repository)
+    assert second != first
+    assert place.objects.keys("repositories/srv-half/keys/") == [
+        f"repositories/srv-half/keys/{second}"
+    ]
+
+
+@pytest.mark.integration
+def test_a_repository_that_lost_its_configuration_is_not_made_anew(
+    place: Storage, tmp_path: Path
+) -> None:
+    bench = _real_bench(tmp_path, place)
+    repository = bench.new_repository()
+    bench.backup(repository, {"a": b"x"})
+    before = place.objects.keys(f"repositories/{repository.account}/")
+    place.objects.delete(f"repositories/{repository.account}/config")
+    with pytest.raises(RepositoryDamaged):
+        bench.port.create(repository)
+    after = place.objects.keys(f"repositories/{repository.account}/")
+    assert set(before) - set(after) == {f"repositories/{repository.account}/config"}
+
+
+@pytest.mark.integration
+def test_a_dead_object_store_is_said_at_once(place: Storage) -> None:
+    store = replace(place.settings, endpoint=f"http://127.0.0.1:{free_port()}")
+    settings = ResticSettings(restic_binary(), place.directory / "cache", store)
+    restic = ResticRepositories(settings, S3ObjectStore(store, timeout=2))
+    with pytest.raises(ObjectStoreUnavailable):
+        restic.snapshots(RepositoryAddress("srv-any", new_password()))
+
+
+@pytest.mark.integration
+def test_restic_is_there_and_new_enough(place: Storage) -> None:
+    assert restic_on(place).version() >= "0.18"
+    settings = ResticSettings(Path("/nowhere/restic"), place.directory, place.settings)
+    with pytest.raises(MissingRequirement, match="/nowhere/restic"):
+        ResticRepositories(settings, place.objects).version()
+
+
+@pytest.mark.integration
+def test_the_lock_of_a_running_backup_is_respected(
+    place: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("managed.drivers.restic.commands.LOCK_PATIENCE", "1s")
+    bench = _real_bench(tmp_path, place)
+    repository = bench.new_repository()
+    client = client_of(place, repository)
+    locks = f"repositories/{repository.account}/locks/"
+    waiting = client.start("backup", "--stdin", "--stdin-filename", "slow")
+    try:
+        wait_until(lambda: place.objects.keys(locks), timeout=30, what="the backup's lock")
+        with pytest.raises(RepositoryLocked) as caught:
+            bench.port.check(repository, 1, 1, bench.emit)
+        assert caught.value.retryable
+        assert bench.port.quarantine(repository) == []
+        assert len(place.objects.keys(locks)) == 1
+    finally:
+        waiting.communicate(b"done", timeout=60)
+    assert waiting.returncode == 0
+    assert bench.port.check(repository, 1, 1, bench.emit).is_sound
+
+
+@pytest.mark.integration
+def test_a_dead_processs_lock_is_removed_by_itself(
+    place: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("managed.drivers.restic.commands.LOCK_PATIENCE", "1s")
+    bench = _real_bench(tmp_path, place)
+    repository = bench.new_repository()
+    locks = f"repositories/{repository.account}/locks/"
+    killed = client_of(place, repository).start("backup", "--stdin")
+    wait_until(lambda: place.objects.keys(locks), timeout=30, what="the backup's lock")
+    killed.kill()
+    killed.communicate()
+    assert len(place.objects.keys(locks)) == 1
+    assert bench.port.check(repository, 1, 1, bench.emit).is_sound
+    assert place.objects.keys(locks) == []
+
+
+@pytest.mark.integration
+def test_restic_dies_with_the_process_that_runs_it(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from managed.drivers.restic.process import run_for_lines\n"
+        "run_for_lines(('sleep', '300'), {}, print, lambda group: print(group, flush=True))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    assert identity_of(child) is not None
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: identity_of(child) is None, timeout=10, what="the child's end")
+
+
+@pytest.mark.integration
+def test_what_a_listener_raises_ends_restic() -> None:
+    groups: list[int] = []
+
+    def fail(_line: str) -> None:
+        raise KeyError("the lease is lost")
+
+    with pytest.raises(KeyError, match="the lease is lost"):
+        run_for_lines(("sh", "-c", "echo line; sleep 300"), {}, fail, groups.append)
+    assert [identity_of(group) for group in groups] == [None]
+
+
+@pytest.mark.integration
+def test_a_killed_command_is_no_success() -> None:
+    ended = run_for_lines(("sh", "-c", "echo why >&2; kill -9 $$"), {}, print)
+    assert ended.status != 0
+    assert ended.stderr == "why"
