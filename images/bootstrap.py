@@ -101,7 +101,9 @@ def remove_traces_of_build(root: Path) -> None:
         key.unlink()
     (root / "etc/machine-id").write_text("", encoding="utf-8")
     (root / "var/lib/dbus/machine-id").unlink(missing_ok=True)
-    (root / "etc/hostname").write_text("localhost\n", encoding="utf-8")
+    hostname = root / "etc/hostname"
+    hostname.write_text("localhost\n", encoding="utf-8")
+    hostname.chmod(0o644)
     (root / "etc/resolv.conf").unlink(missing_ok=True)
     (root / "etc/resolv.conf").write_text("", encoding="utf-8")
     for pattern in ("var/log/*.log", "var/log/apt/*", "var/cache/debconf/*-old"):
