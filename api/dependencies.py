@@ -11,7 +11,6 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine as Database
 
 from managed.domain.connections import KeyPair
-from managed.domain.errors import Json
 from managed.domain.jobs import JobKind
 from managed.domain.secrets import Secret
 from managed.ports import Vault
@@ -28,7 +27,7 @@ class NewJobFunction(Protocol):
         self,
         server_id: str,
         kind: JobKind,
-        parameters: dict[str, Json],
+        parameters: dict[str, object],
         requested_by: str,
         run_key: str | None = None,
     ) -> NewJob: ...

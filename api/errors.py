@@ -30,6 +30,7 @@ from managed.domain.errors import (
     Unauthorized,
     Unavailable,
 )
+from managed.domain.jobs import JobKind
 
 log = structlog.get_logger()
 
@@ -80,43 +81,40 @@ def problem_of(error: ManagedError) -> JSONResponse:
 
 def install(app: FastAPI) -> None:
     """Have every error of this application answered as a problem document."""
-    app.add_exception_handler(ManagedError, _managed)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _defect)
+    app.exception_handler(ManagedError)(_managed)
+    app.exception_handler(RequestValidationError)(_validation)
+    app.exception_handler(HTTPException)(_http)
+    app.exception_handler(Exception)(_defect)
 
 
-def _managed(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ManagedError)  # noqa: S101 - the type of every handler is Exception
+def _managed(request: Request, error: ManagedError) -> JSONResponse:
     answer = problem_of(error)
     if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("request_failed", path=request.url.path, error=error.code)
     return answer
 
 
-def _validation(_request: Request, error: Exception) -> JSONResponse:
+def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:
     """Names each wrong field; what was given is not repeated, because it may be a secret."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
-    found: list[Json] = [
-        {"field": _field(item["loc"]), "message": str(item["msg"])} for item in error.errors()
-    ]
-    first = found[0]
-    assert isinstance(first, dict)  # noqa: S101 - made two lines above
+    found = [(_field(item["loc"]), str(item["msg"])) for item in error.errors()]
+    field, message = found[0]
     refusal = InvalidInput(
-        f"{first['field']}: {first['message']}" if first["field"] else str(first["message"]),
+        f"{field}: {message}" if field else message,
         hint="The OpenAPI document at /docs shows what this route takes.",
-        errors=found,
+        errors=[{"field": name, "message": text} for name, text in found],
     )
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, refusal.as_json())
 
 
 def _field(location: Sequence[Any]) -> str:
-    """Where the value stands, without "body" and without the tag of a union."""
-    return ".".join(str(part) for part in location if part not in ("body", "query", "path"))
+    """Where the value stands in the request, without the tag by which a job's kind is told."""
+    source, *parts = location
+    if source == "body" and len(parts) > 1 and parts[0] in tuple(JobKind):
+        parts = parts[1:]
+    return ".".join(str(part) for part in parts if source != "body" or not isinstance(part, int))
 
 
-def _http(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+def _http(_request: Request, error: HTTPException) -> JSONResponse:
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "-").replace("'", "")
     detail = error.detail if error.detail != phrase else _DETAILS.get(error.status_code, phrase)
@@ -139,5 +137,7 @@ def _defect(request: Request, error: Exception) -> JSONResponse:
         hint="Give the value of instance to whoever runs this service; the log tells more.",
     )
     answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, refusal.as_json())
-    log.error("api_defect", path=request.url.path, problem=answer.body.decode(), exc_info=error)
+    log.error(
+        "api_defect", path=request.url.path, problem=bytes(answer.body).decode(), exc_info=error
+    )
     return answer

@@ -46,9 +46,7 @@ def submission_refusal(server: Server, kind: JobKind) -> ManagedError | None:
 def _refusal_by_status(server: Server, kind: JobKind) -> ManagedError | None:
     if server.status is ServerStatus.NEW and kind not in (JobKind.ENROL, JobKind.DELETE):
         enrolled = server.origin is ServerOrigin.ENROLLED
-        hint = (
-            "Ask for a job of the kind enrol first." if enrolled else "Wait for its create job."
-        )
+        hint = "Ask for a job of the kind enrol first." if enrolled else "Wait for its create job."
         return Conflict(f"{server.name} is not under management yet", hint=hint, status="new")
     if server.status is ServerStatus.RESCUE and kind not in _WORKS_IN_RESCUE:
         return Conflict(

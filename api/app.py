@@ -1,0 +1,69 @@
+"""The HTTP API: puts routes, errors and limits together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
+
+from api import errors
+from api.auth import caller
+from api.dependencies import Services
+from api.limits import BodyLimit, SecurityHeaders
+from api.routes import jobs, nodes, servers, service
+from api.sse import Followers
+
+_DESCRIPTION = """
+Patches, hardens, backs up, rescues and restores the servers of managed-VPS plans.
+
+Work is done by **jobs**: ask for one, follow its events, read its steps. Every request needs
+`Authorization: Bearer <token>`, except `/healthz` and this document. Requests that start something
+take an `Idempotency-Key`. Every error is an RFC 9457 problem document.
+"""
+
+_TAGS = [
+    {"name": "servers", "description": "VPSs under management: made here, or enrolled."},
+    {"name": "jobs", "description": "Work on one server: durable, resumable, watched live."},
+    {"name": "snapshots", "description": "Backups; good when verified, not before."},
+    {"name": "nodes", "description": "Hypervisor hosts."},
+    {"name": "service", "description": "The service itself."},
+]
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application over these services."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.followers = Followers(services)
+        looking = asyncio.create_task(app.state.followers.run())
+        try:
+            yield
+        finally:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+
+    app = FastAPI(
+        title="managed",
+        version="1",
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.services = services
+    errors.install(app)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(SecurityHeaders)
+    app.include_router(service.router)
+    for router in (servers.router, jobs.router, nodes.router):
+        app.include_router(router, dependencies=[Depends(caller)])
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.endpoint.__name__

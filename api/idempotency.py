@@ -1,0 +1,122 @@
+"""Requests that may be sent twice: the same Idempotency-Key and request get the same answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, cast
+
+from fastapi import Header, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy import Connection
+
+from api.auth import Caller
+from api.dependencies import Services
+from managed.domain.errors import Conflict, Json
+from managed.storage.database import reading, writing
+from managed.storage.idempotency import keep_answer, kept_answer
+
+_LONGEST_KEY: Final = 120
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=_LONGEST_KEY,
+        description="Any text of your choice, such as a UUID. The same key with the same request"
+        " gives the same answer, and the work is done once; with another request it is refused.",
+        examples=["6f1f5a0e-5b0c-4b65-8a2e-1f2b8b6a9d11"],
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request made. `job_id` is the job that workers are to hear of after the commit."""
+
+    status: int
+    body: BaseModel
+    location: str = ""
+    job_id: str = ""
+
+
+@dataclass(frozen=True)
+class Once:
+    """One request of one caller, to be carried out in one transaction, and once per key."""
+
+    services: Services
+    caller: Caller
+    key: str | None
+    digest: str
+
+    def answer(self, work: Callable[[Connection], Answer]) -> JSONResponse:
+        """Do the work, or give the answer that this key got before.
+
+        A duplicate that comes at the same moment finds what the first one has taken (its server
+        busy, its name used): then the first one's answer is the right one.
+        """
+        try:
+            with writing(self.services.database) as connection:
+                earlier = self._earlier(connection)
+                if earlier is None:
+                    made = work(connection)
+                    document = _document(made)
+                    self._keep(connection, document)
+        except Conflict:
+            with reading(self.services.database) as connection:
+                earlier = self._earlier(connection)
+            if earlier is None:
+                raise
+        if earlier is not None:
+            return _response(earlier, replayed=True)
+        if made.job_id:
+            self.services.send(made.job_id)
+        return _response(document, replayed=False)
+
+    def earlier(self) -> JSONResponse | None:
+        """The answer that this key got before, if it did."""
+        with reading(self.services.database) as connection:
+            document = self._earlier(connection)
+        return _response(document, replayed=True) if document is not None else None
+
+    def _earlier(self, connection: Connection) -> Mapping[str, Json] | None:
+        if self.key is None:
+            return None
+        return kept_answer(connection, self._stored_key, self.digest)
+
+    def _keep(self, connection: Connection, document: Mapping[str, Json]) -> None:
+        if self.key is not None:
+            now = self.services.clock()
+            keep_answer(connection, self._stored_key, self.digest, document, now)
+
+    @property
+    def _stored_key(self) -> str:
+        return f"{self.caller.name}:{self.key}"
+
+
+def once(
+    services: Services, caller: Caller, key: str | None, request: Request, body: BaseModel | None
+) -> Once:
+    content = body.model_dump(mode="json") if body is not None else None
+    text = json.dumps([request.method, request.url.path, content], sort_keys=True)
+    return Once(services, caller, key, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _document(answer: Answer) -> dict[str, Json]:
+    return {
+        "status": answer.status,
+        "location": answer.location,
+        "body": answer.body.model_dump(mode="json"),
+    }
+
+
+def _response(document: Mapping[str, Json], *, replayed: bool) -> JSONResponse:
+    headers = {}
+    if document["location"]:
+        headers["Location"] = str(document["location"])
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return JSONResponse(document["body"], cast(int, document["status"]), headers)

@@ -1,0 +1,67 @@
+"""What routes share: which problems they document, and how pages are cut."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Path, Query
+
+from api.dependencies import Services
+from api.errors import MEDIA_TYPE
+from api.schemas import SERVER_ID, Problem
+from managed.domain.errors import NotFound
+from managed.domain.servers import Server
+
+Item = TypeVar("Item")
+
+Limit = Annotated[int, Query(ge=1, le=200, description="How many at most.")]
+Cursor = Annotated[str | None, Query(max_length=100, description="`next` of the page before.")]
+ServerReference = Annotated[
+    str,
+    Path(description="The server's id or its name.", max_length=63, examples=[SERVER_ID, "shop"]),
+]
+
+_MEANINGS = {
+    401: "The bearer token is missing or wrong.",
+    404: "There is no such thing.",
+    409: "The present state does not allow this; `code` and `data` say why.",
+    413: "The body is larger than 1 MiB.",
+    422: "The request makes no sense as written; `data.errors` names the fields.",
+    502: "The server's SSH is not what is pinned, or refuses the login.",
+    503: "Something that this needs does not answer; `Retry-After` says when to ask again.",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these problems."""
+    return {
+        status: {
+            "model": Problem,
+            "description": _MEANINGS[status],
+            "content": {MEDIA_TYPE: {}},
+        }
+        for status in sorted({*statuses, 401, 503})
+    }
+
+
+def server_of(services: Services, reference: str) -> Server:
+    """The server of this id or name; NotFound."""
+    try:
+        return services.inventory.get(str(uuid.UUID(reference)))
+    except ValueError:
+        server = services.inventory.by_name(reference)
+    if server is None:
+        raise NotFound(
+            f"there is no server {reference!r}",
+            hint="GET /v1/servers lists those under management.",
+            server=reference,
+        )
+    return server
+
+
+def cut(items: Sequence[Item], limit: int) -> tuple[Sequence[Item], Item | None]:
+    """The page, and its last item when there is a page after it. Ask for `limit` + 1 items."""
+    page = items[:limit]
+    return page, page[-1] if len(items) > limit else None

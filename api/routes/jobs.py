@@ -1,0 +1,190 @@
+"""Jobs: asking for work, watching it, calling it off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy import Connection
+from starlette.concurrency import run_in_threadpool
+
+from api.auth import CallerDependency
+from api.dependencies import Services, ServicesDependency
+from api.idempotency import Answer, IdempotencyKey, once
+from api.requests import Cancellation, JobRequest, NewRestore
+from api.routes._common import Cursor, Limit, ServerReference, cut, problems, server_of
+from api.schemas import EventsView, EventView, JobDetailView, JobView, Page, plain
+from api.sse import Followers, event_stream
+from managed.domain.errors import InvalidInput
+from managed.domain.jobs import JobKind, JobStatus
+from managed.domain.servers import Server
+from managed.domain.submissions import restore_refusal, submission_refusal
+from managed.storage.following import progress_of
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+_EVENTS_PER_PAGE = 500
+
+_EXAMPLES = {
+    "patch": {"value": {"kind": "patch", "parameters": {"only_security": True}}},
+    "harden": {"value": {"kind": "harden", "parameters": {"extra_ports": [8443]}}},
+    "backup": {"value": {"kind": "backup"}},
+    "rescue": {"value": {"kind": "rescue", "parameters": {"hours": 4}}},
+    "unrescue": {"value": {"kind": "unrescue"}},
+    "restore": {"value": {"kind": "restore", "parameters": {"as_of": "2026-11-23T02:00:00Z"}}},
+    "check": {"value": {"kind": "check", "parameters": {"urls": ["http://localhost/"]}}},
+    "power": {"value": {"kind": "power", "parameters": {"action": "reset"}}},
+    "enrol": {"value": {"kind": "enrol"}},
+}
+
+
+@router.post(
+    "/servers/{server}/jobs",
+    status_code=202,
+    response_model=JobDetailView,
+    responses=problems(404, 409, 413, 422),
+)
+def submit_job(
+    server: ServerReference,
+    body: Annotated[JobRequest, Body(openapi_examples=_EXAMPLES)],
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Ask for a job on a server. One changing job works on a server at a time: a second one is
+    refused with the present one's id (`server-busy`), except that `rescue`, `restore` and
+    `unrescue` push routine work aside at its next safe point.
+    """
+
+    def submit(connection: Connection) -> Answer:
+        found = server_of(services, server)
+        _require_sense(services, found, body)
+        new = services.new_job(
+            found.server_id,
+            JobKind(body.kind),
+            plain(body.parameters),
+            caller.name,
+            run_key=body.run_key,
+        )
+        job = services.queue.submit_within(connection, new, services.clock())
+        return Answer(202, JobDetailView.of(job), f"/v1/jobs/{job.job_id}", job.job_id)
+
+    return once(services, caller, idempotency_key, request, body).answer(submit)
+
+
+def _require_sense(services: Services, server: Server, body: JobRequest) -> None:
+    refusal = submission_refusal(server, JobKind(body.kind))
+    if refusal is None and isinstance(body, NewRestore):
+        records = services.catalogue.of_server(server.server_id)
+        wanted = body.parameters
+        refusal = restore_refusal(server, records, wanted.snapshot_id, wanted.as_of)
+    if refusal is not None:
+        raise refusal
+
+
+@router.get("/jobs", responses=problems(404, 422))
+def list_jobs(
+    services: ServicesDependency,
+    server: Annotated[str | None, Query(description="A server's id or name.")] = None,
+    kind: JobKind | None = None,
+    status: JobStatus | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[JobView]:
+    """Jobs, newest first, without their steps."""
+    found = services.queue.find(
+        server_id=server_of(services, server).server_id if server else None,
+        kind=kind,
+        status=status,
+        before=services.queue.job(cursor) if cursor else None,
+        limit=limit + 1,
+    )
+    page, last = cut(found, limit)
+    return Page[JobView](
+        items=[JobView.of(job) for job in page], next=last.job_id if last else None
+    )
+
+
+@router.get("/jobs/{job_id}", responses=problems(404))
+def read_job(job_id: str, services: ServicesDependency) -> JobDetailView:
+    """One job with its steps: what each did and found, warnings, and the error if it failed."""
+    return JobDetailView.of(services.queue.job(job_id))
+
+
+@router.post("/jobs/{job_id}/cancel", status_code=202, responses=problems(404, 409, 413, 422))
+def cancel_job(
+    job_id: str, services: ServicesDependency, caller: CallerDependency, body: Cancellation
+) -> JobDetailView:
+    """Ask a job to stop. It does at its next safe point: a package manager is never cut off. What
+    it changed is taken back where its steps can do that. Asking twice is fine.
+    """
+    reason = f"{body.reason} ({caller.name})"
+    job = services.queue.cancel(job_id, reason, services.clock())
+    if job.status is JobStatus.QUEUED:
+        services.send(job_id)
+    return JobDetailView.of(job)
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    response_class=Response,
+    responses={
+        **problems(404, 422),
+        200: {
+            "description": "Server-sent events (`id` is the event's number, `event` its type,"
+            " `data` an Event as JSON), or one page of them as JSON.",
+            "content": {
+                "text/event-stream": {
+                    "example": "id: 3\nevent: step_started\n"
+                    'data: {"seq":3,"at":"2026-11-23T02:00:04Z","type":"step_started",'
+                    '"data":{"step":"update"}}\n\n'
+                },
+                "application/json": {"schema": EventsView.model_json_schema()},
+            },
+        },
+    },
+)
+async def read_events(
+    job_id: str,
+    request: Request,
+    services: ServicesDependency,
+    after: Annotated[int, Query(ge=0, description="Only events with a higher number.")] = 0,
+    last_event_id: Annotated[
+        str | None, Header(description="What browsers send to go on; goes before `after`.")
+    ] = None,
+    accept: Annotated[str, Header()] = "*/*",
+) -> Response:
+    """What happens to a job, as it happens: steps, live output of playbooks and restic, progress.
+
+    The stream sends all events after the given number, follows the job, and closes after its last
+    event (`job_ended`). With `Accept: application/json` it is one page that ends at once.
+    """
+    await run_in_threadpool(services.queue.job, job_id)
+    position = _position(last_event_id) if last_event_id else after
+    if "application/json" in accept:
+        view = await run_in_threadpool(_events_page(services, job_id, position))
+        return JSONResponse(view.model_dump(mode="json"))
+    followers: Followers = request.app.state.followers
+    return event_stream(services, followers, job_id, position)
+
+
+def _position(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise InvalidInput("Last-Event-ID is not a number", field="Last-Event-ID")
+    return int(text)
+
+
+def _events_page(services: Services, job_id: str, position: int) -> Callable[[], EventsView]:
+    def read() -> EventsView:
+        progress = progress_of(services.database, [job_id])[job_id]
+        events = services.events.after(job_id, position, _EVENTS_PER_PAGE)
+        reached = events[-1].seq if events else position
+        return EventsView(
+            items=[EventView.of(event) for event in events],
+            is_complete=progress.is_final and reached >= progress.last_seq,
+        )
+
+    return read

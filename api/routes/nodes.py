@@ -1,0 +1,60 @@
+"""Nodes: the hypervisor hosts that servers run on."""
+
+from __future__ import annotations
+
+import uuid
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy import Connection
+
+from api.auth import CallerDependency
+from api.dependencies import Services, ServicesDependency
+from api.idempotency import Answer, IdempotencyKey, once
+from api.requests import NewNode
+from api.routes._common import problems
+from api.schemas import NodeView, Page
+from managed.domain.errors import NotFound
+from managed.domain.servers import Node, checked_name
+
+router = APIRouter(prefix="/v1/nodes", tags=["nodes"])
+
+
+@router.post(
+    "", status_code=201, response_model=NodeView, responses=problems(409, 413, 422), name="add"
+)
+def add_node(
+    body: NewNode,
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Take a node under management. Nothing is asked of it yet."""
+    node = Node(str(uuid.uuid4()), checked_name(body.name), body.libvirt_uri, body.storage_dir)
+
+    def add(connection: Connection) -> Answer:
+        services.inventory.add_node_within(connection, node, services.clock())
+        return Answer(201, NodeView.of(node), f"/v1/nodes/{node.node_id}")
+
+    return once(services, caller, idempotency_key, request, body).answer(add)
+
+
+@router.get("", responses=problems())
+def list_nodes(services: ServicesDependency) -> Page[NodeView]:
+    """Every node, by name."""
+    return Page[NodeView](items=[NodeView.of(node) for node in services.inventory.nodes()])
+
+
+@router.get("/{node_id}", responses=problems(404))
+def read_node(node_id: str, services: ServicesDependency) -> NodeView:
+    """One node, by its id or name."""
+    return NodeView.of(node_named(services, node_id))
+
+
+def node_named(services: Services, reference: str) -> Node:
+    """The node of this id or name; NotFound."""
+    for node in services.inventory.nodes():
+        if reference in (node.node_id, node.name):
+            return node
+    raise NotFound(f"there is no node {reference!r}", hint="GET /v1/nodes lists them.")

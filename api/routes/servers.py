@@ -1,0 +1,237 @@
+"""Servers: making, enrolling, reading and deleting them."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy import Connection
+
+from api.auth import CallerDependency
+from api.dependencies import Services, ServicesDependency
+from api.idempotency import Answer, IdempotencyKey, once
+from api.requests import Enrolment, NewServer
+from api.routes._common import Cursor, Limit, ServerReference, cut, problems, server_of
+from api.routes.nodes import node_named
+from api.schemas import (
+    EnrolledServerView,
+    JobDetailView,
+    Page,
+    ServerView,
+    SnapshotView,
+    SubmittedServerView,
+)
+from managed.domain.errors import InvalidInput
+from managed.domain.jobs import JobKind
+from managed.domain.public_keys import checked_public_key
+from managed.domain.secrets import SecretPurpose
+from managed.domain.servers import (
+    Node,
+    Server,
+    ServerOrigin,
+    ServerSpec,
+    ServerStatus,
+    checked_address,
+    checked_name,
+    checked_user,
+    disk_serial_for,
+)
+from managed.domain.submissions import chosen_forwards, mac_address, ssh_host_port
+from managed.lab.ports import free_ports
+
+router = APIRouter(prefix="/v1/servers", tags=["servers"])
+
+
+@router.post(
+    "", status_code=202, response_model=SubmittedServerView, responses=problems(404, 409, 413, 422)
+)
+def create_server(
+    body: NewServer,
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Make a server on a node and install an operating system on it. The answer holds the server
+    and its `create` job; both are stored, or neither. A server that cannot be created is removed
+    again by that job, and its name is free.
+    """
+    checked_name(body.name)
+    keys = [
+        checked_public_key(line, f"authorized_keys.{index}")
+        for index, line in enumerate(body.authorized_keys)
+    ]
+
+    def create(connection: Connection) -> Answer:
+        server = _new_server(services, body)
+        services.inventory.add(connection, server, services.clock())
+        new = services.new_job(
+            server.server_id, JobKind.CREATE, {"authorized_keys": [*keys]}, caller.name
+        )
+        job = services.queue.submit_within(connection, new, services.clock())
+        view = SubmittedServerView(server=ServerView.of(server), job=JobDetailView.of(job))
+        return Answer(202, view, f"/v1/jobs/{job.job_id}", job.job_id)
+
+    return once(services, caller, idempotency_key, request, body).answer(create)
+
+
+@router.post(
+    "/enrol",
+    status_code=201,
+    response_model=EnrolledServerView,
+    responses=problems(409, 413, 422),
+)
+def enrol_server(
+    body: Enrolment,
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Take an existing server under management, in three steps:
+
+    1. this request stores the server with its pinned host key and answers a public key made for
+       it (`GET /v1/host-key` shows what the server offers, to be compared with what its console
+       or its provider says; nothing is trusted on first use);
+    2. put the answered line into the login's `authorized_keys` on the server;
+    3. `POST /v1/servers/{server}/jobs` with `{"kind": "enrol"}` logs in, prepares the server and
+       looks at it. It can be asked for again until it succeeds.
+
+    No private key is ever sent to us; ours never leaves the service.
+    """
+    server = Server(
+        server_id=str(uuid.uuid4()),
+        name=checked_name(body.name),
+        origin=ServerOrigin.ENROLLED,
+        status=ServerStatus.NEW,
+        address=checked_address(body.address),
+        ssh_port=body.ssh_port,
+        ssh_user=checked_user(body.ssh_user),
+        host_key=checked_public_key(body.host_key, "host_key"),
+        operating_system="",
+        created_at=services.clock(),
+    )
+    key_pair = services.new_key_pair()
+    view = EnrolledServerView(
+        server=ServerView.of(server),
+        public_key=key_pair.public_key,
+        authorized_keys_line=f"{key_pair.public_key} managed",
+        next=f"/v1/servers/{server.server_id}/jobs",
+    )
+    stored = False
+
+    def add(connection: Connection) -> Answer:
+        nonlocal stored
+        services.inventory.add(connection, server, services.clock())
+        stored = True
+        return Answer(201, view, f"/v1/servers/{server.server_id}")
+
+    # The key comes first, so that no server is on record without the key that opens it.
+    services.vault.keep(server.server_id, SecretPurpose.LOGIN_KEY, key_pair.private_key)
+    try:
+        return once(services, caller, idempotency_key, request, body).answer(add)
+    finally:
+        if not stored:
+            services.vault.forget(server.server_id)
+
+
+@router.get("", responses=problems(422))
+def list_servers(
+    services: ServicesDependency, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ServerView]:
+    """Servers under management, by name."""
+    found = services.inventory.find(after_name=cursor or "", limit=limit + 1)
+    page, last = cut(found, limit)
+    return Page[ServerView](
+        items=[ServerView.of(server) for server in page], next=last.name if last else None
+    )
+
+
+@router.get("/{server}", responses=problems(404))
+def read_server(server: ServerReference, services: ServicesDependency) -> ServerView:
+    """One server, by its id or name."""
+    return ServerView.of(server_of(services, server))
+
+
+@router.delete(
+    "/{server}",
+    status_code=202,
+    response_model=JobDetailView,
+    responses=problems(404, 409, 422),
+)
+def delete_server(
+    server: ServerReference,
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Take a server out of management; one on a node of ours is destroyed, disk included. Its
+    backups stay. Answers the `delete` job. A patch, backup or other routine job on it is asked to
+    stop first.
+    """
+
+    def delete(connection: Connection) -> Answer:
+        found = server_of(services, server)
+        new = services.new_job(found.server_id, JobKind.DELETE, {}, caller.name)
+        job = services.queue.submit_within(connection, new, services.clock())
+        return Answer(202, JobDetailView.of(job), f"/v1/jobs/{job.job_id}", job.job_id)
+
+    return once(services, caller, idempotency_key, request, None).answer(delete)
+
+
+@router.get("/{server}/snapshots", tags=["snapshots"], responses=problems(404))
+def list_snapshots(server: ServerReference, services: ServicesDependency) -> Page[SnapshotView]:
+    """The server's backups, newest first. One without `verified_at` is no backup yet."""
+    found = services.catalogue.of_server(server_of(services, server).server_id)
+    return Page[SnapshotView](items=[SnapshotView.of(record) for record in found])
+
+
+def _new_server(services: Services, body: NewServer) -> Server:
+    node = _node(services, body.node)
+    server_id = str(uuid.uuid4())
+    forwards = chosen_forwards(
+        [(forward.guest_port, forward.host_port) for forward in body.forwards],
+        services.inventory.used_host_ports(node.node_id),
+        free_ports(),
+    )
+    return Server(
+        server_id=server_id,
+        name=body.name,
+        origin=ServerOrigin.CREATED,
+        status=ServerStatus.NEW,
+        address="127.0.0.1",
+        ssh_port=ssh_host_port(forwards),
+        ssh_user="root",
+        host_key="",
+        operating_system=body.operating_system.value,
+        node_id=node.node_id,
+        spec=ServerSpec(
+            server_id=server_id,
+            name=body.name,
+            vcpus=body.vcpus,
+            memory_mib=body.memory_mib,
+            disk_gib=body.disk_gib,
+            disk_serial=disk_serial_for(server_id),
+            mac=mac_address(os.urandom(3)),
+            forwards=forwards,
+        ),
+        created_at=services.clock(),
+    )
+
+
+def _node(services: Services, reference: str | None) -> Node:
+    if reference is not None:
+        return node_named(services, reference)
+    nodes = services.inventory.nodes()
+    if len(nodes) == 1:
+        return nodes[0]
+    if not nodes:
+        raise InvalidInput(
+            "there is no node to put a server on", hint="POST /v1/nodes adds one.", field="node"
+        )
+    raise InvalidInput(
+        "there is more than one node", hint="Name one in the field node.", field="node"
+    )

@@ -1,0 +1,42 @@
+"""Routes about the service itself, and the host key of a server that is to be enrolled."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy import text
+
+from api.auth import CallerDependency
+from api.dependencies import ServicesDependency
+from api.requests import Address
+from api.routes._common import problems
+from api.schemas import HealthView, HostKeyView
+from managed.domain.public_keys import fingerprint
+from managed.domain.servers import checked_address
+from managed.storage.database import reading
+
+router = APIRouter()
+
+
+@router.get("/healthz", tags=["service"], responses={503: problems()[503]})
+def read_health(services: ServicesDependency) -> HealthView:
+    """Does the service answer, its database included? Open to everybody."""
+    with reading(services.database) as connection:
+        connection.execute(text("SELECT 1"))
+    return HealthView(status="ok")
+
+
+@router.get("/v1/host-key", tags=["servers"], responses=problems(422, 502))
+def read_host_key(
+    services: ServicesDependency,
+    _caller: CallerDependency,
+    address: Annotated[Address, Query(examples=["192.0.2.10"])],
+    port: Annotated[int, Query(ge=1, le=65535)] = 22,
+) -> HostKeyView:
+    """The host key that a server shows now, for a person to compare. Nothing is pinned by this."""
+    checked = checked_address(address)
+    host_key = services.shown_host_key(checked, port)
+    return HostKeyView(
+        address=checked, port=port, host_key=host_key, fingerprint=fingerprint(host_key)
+    )

@@ -1,0 +1,293 @@
+"""What answers look like: views of the domain's values, with examples for the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from managed.domain.errors import Json
+from managed.domain.events import Event
+from managed.domain.jobs import Job, JobKind, JobStatus, StepResult, StepStatus
+from managed.domain.servers import Node, Server, ServerOrigin, ServerStatus
+from managed.domain.snapshots import SnapshotRecord
+
+Item = TypeVar("Item")
+Document = Annotated[Mapping[str, Any], Field(examples=[{}])]
+
+SERVER_ID = "1f6ad3c4-8b0e-4f5c-9f55-0c6d5a4f8e21"
+JOB_ID = "9f0d6a3e-52b4-4a55-b1f7-7a2f0f6c1d10"
+
+
+class View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Page(View, Generic[Item]):
+    """One page. `next` is the cursor of the page after it, or null at the end."""
+
+    items: list[Item]
+    next: str | None = None
+
+
+class Problem(View):
+    """RFC 9457. `code` is stable, `hint` says what to do, `data` holds the particulars."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:managed:problem:server-busy",
+                    "title": "Another job is working on this server",
+                    "status": 409,
+                    "detail": "a patch job is working on this server",
+                    "instance": "urn:uuid:0d3f2f0e-9b0a-4d0e-8a11-6a3a6d4b7c55",
+                    "code": "server-busy",
+                    "hint": f"Wait for job {JOB_ID} to end, or cancel it.",
+                    "data": {"server_id": SERVER_ID, "job_id": JOB_ID, "job_kind": "patch"},
+                }
+            ]
+        }
+    )
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    hint: str | None = None
+    data: Document | None = None
+
+
+class NodeView(View):
+    id: str
+    name: str = Field(examples=["local"])
+    libvirt_uri: str = Field(examples=["qemu:///system"])
+    storage_dir: str = Field(examples=["/var/lib/managed/disks"])
+
+    @classmethod
+    def of(cls, node: Node) -> NodeView:
+        return cls(
+            id=node.node_id,
+            name=node.name,
+            libvirt_uri=node.libvirt_uri,
+            storage_dir=node.storage_dir,
+        )
+
+
+class ForwardView(View):
+    host_port: int = Field(examples=[20000])
+    guest_port: int = Field(examples=[22])
+
+
+class ServerView(View):
+    """`host_key` is the pinned SSH host key; empty until the installer has made it."""
+
+    id: str = Field(examples=[SERVER_ID])
+    name: str = Field(examples=["shop"])
+    origin: ServerOrigin
+    status: ServerStatus
+    address: str = Field(examples=["127.0.0.1"])
+    ssh_port: int = Field(examples=[20000])
+    ssh_user: str = Field(examples=["root"])
+    host_key: str
+    operating_system: str = Field(examples=["debian-12"])
+    node_id: str | None
+    vcpus: int | None = Field(examples=[2])
+    memory_mib: int | None = Field(examples=[2048])
+    disk_gib: int | None = Field(examples=[10])
+    disk_serial: str = Field(examples=["srv-5f0c6d5a4f8e21"])
+    forwards: list[ForwardView]
+    created_at: datetime | None
+
+    @classmethod
+    def of(cls, server: Server) -> ServerView:
+        spec = server.spec
+        forwards = spec.forwards if spec else ()
+        return cls(
+            id=server.server_id,
+            name=server.name,
+            origin=server.origin,
+            status=server.status,
+            address=server.address,
+            ssh_port=server.ssh_port,
+            ssh_user=server.ssh_user,
+            host_key=server.host_key,
+            operating_system=server.operating_system,
+            node_id=server.node_id,
+            vcpus=spec.vcpus if spec else None,
+            memory_mib=spec.memory_mib if spec else None,
+            disk_gib=spec.disk_gib if spec else None,
+            disk_serial=server.disk_serial,
+            forwards=[
+                ForwardView(host_port=f.host_port, guest_port=f.guest_port) for f in forwards
+            ],
+            created_at=server.created_at,
+        )
+
+
+class StepView(View):
+    name: str = Field(examples=["update"])
+    status: StepStatus
+    attempt: int
+    started_at: datetime
+    finished_at: datetime
+    result: Document
+    error: Document | None
+
+    @classmethod
+    def of(cls, step: StepResult) -> StepView:
+        return cls(
+            name=step.name,
+            status=step.status,
+            attempt=step.attempt,
+            started_at=step.started_at,
+            finished_at=step.finished_at,
+            result=dict(step.result),
+            error=dict(step.error) if step.error else None,
+        )
+
+
+class JobView(View):
+    """A job. `present_step` is what it is at; `waiting_for` what it asks while it waits; `ending`
+    is set while what was done is taken back, and tells how the job will end.
+    """
+
+    id: str = Field(examples=[JOB_ID])
+    server_id: str = Field(examples=[SERVER_ID])
+    kind: JobKind
+    status: JobStatus
+    parameters: Document
+    requested_by: str = Field(examples=["anna (api token)"])
+    run_key: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    deadline: datetime
+    present_step: str
+    attempt: int
+    waiting_for: str | None = Field(examples=["run-ended"])
+    ending: JobStatus | None
+    cancel_requested: str
+    warnings: list[str]
+    error: Document | None
+
+    @classmethod
+    def of(cls, job: Job) -> JobView:
+        return cls(**_job_fields(job))
+
+
+class JobDetailView(JobView):
+    """A job with what it has done so far."""
+
+    steps: list[StepView]
+
+    @classmethod
+    def of(cls, job: Job) -> JobDetailView:
+        return cls(**_job_fields(job), steps=[StepView.of(step) for step in job.steps])
+
+
+def _job_fields(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.job_id,
+        "server_id": job.server_id,
+        "kind": job.kind,
+        "status": job.status,
+        "parameters": dict(job.parameters),
+        "requested_by": job.requested_by,
+        "run_key": job.run_key,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "deadline": job.deadline,
+        "present_step": job.started_step,
+        "attempt": job.step_attempt,
+        "waiting_for": str(job.question["kind"]) if job.question else None,
+        "ending": job.verdict,
+        "cancel_requested": job.cancel_requested,
+        "warnings": list(job.warnings),
+        "error": dict(job.error) if job.error else None,
+    }
+
+
+class SubmittedServerView(View):
+    """A server and the job that works on it."""
+
+    server: ServerView
+    job: JobDetailView
+
+
+class EnrolledServerView(View):
+    """Put `authorized_keys_line` into the login's ~/.ssh/authorized_keys on the server, then ask
+    for a job of the kind `enrol`.
+    """
+
+    server: ServerView
+    public_key: str = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"])
+    authorized_keys_line: str
+    next: str = Field(examples=[f"/v1/servers/{SERVER_ID}/jobs"])
+
+
+class HostKeyView(View):
+    """What the server shows now. Compare the fingerprint over another channel before you pin it."""
+
+    address: str
+    port: int
+    host_key: str
+    fingerprint: str = Field(examples=["SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDvdIwVqmXnsQ0uZKg"])
+
+
+class SnapshotView(View):
+    """A backup; without `verified_at` nobody has verified it and it is not restored from."""
+
+    id: str
+    server_id: str
+    job_id: str
+    time: datetime
+    files: int
+    size: int = Field(description="Bytes.")
+    verified_at: datetime | None
+    verification: Document | None
+
+    @classmethod
+    def of(cls, record: SnapshotRecord) -> SnapshotView:
+        return cls(
+            id=record.snapshot_id,
+            server_id=record.server_id,
+            job_id=record.job_id,
+            time=record.time,
+            files=record.files,
+            size=record.size,
+            verified_at=record.verified_at,
+            verification=dict(record.verification) if record.verification else None,
+        )
+
+
+class EventView(View):
+    seq: int
+    at: datetime
+    type: str = Field(examples=["step_started"])
+    data: Document
+
+    @classmethod
+    def of(cls, event: Event) -> EventView:
+        return cls(seq=event.seq, at=event.at, type=event.type, data=dict(event.data))
+
+
+class EventsView(View):
+    """Events after the one asked for. When `is_complete` no more will follow."""
+
+    items: list[EventView]
+    is_complete: bool
+
+
+class HealthView(View):
+    status: str = Field(examples=["ok"])
+
+
+def plain(model: BaseModel) -> dict[str, Json]:
+    """The JSON form of a request's part, without what was left out."""
+    document: dict[str, Json] = model.model_dump(mode="json", exclude_none=True)
+    return document

@@ -1,0 +1,103 @@
+"""Event streams: any number of followers, one question to the database per beat for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from api.dependencies import Services
+from api.schemas import EventView
+from managed.domain.errors import ManagedError
+from managed.storage.following import JobProgress, progress_of
+
+log = structlog.get_logger()
+
+BEAT_SECONDS: Final = 0.5
+PING_SECONDS: Final = 15
+_PAGE: Final = 200
+
+
+@dataclass
+class _Channel:
+    """Those who follow one job. `changed` is replaced with every change that it told of."""
+
+    followers: int = 0
+    progress: JobProgress | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Followers:
+    """Looks after the progress of every followed job. Lives in the event loop of the API."""
+
+    def __init__(self, services: Services, beat: float = BEAT_SECONDS) -> None:
+        self._services = services
+        self._beat = beat
+        self._channels: dict[str, _Channel] = {}
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled; asks nothing while nobody follows."""
+        while True:
+            if self._channels:
+                try:
+                    await self._look()
+                except ManagedError as error:
+                    log.warning("followers_wait", error=error.code)
+            await asyncio.sleep(self._beat)
+
+    @contextmanager
+    def following(self, job_id: str) -> Iterator[_Channel]:
+        channel = self._channels.setdefault(job_id, _Channel())
+        channel.followers += 1
+        try:
+            yield channel
+        finally:
+            channel.followers -= 1
+            if channel.followers == 0:
+                del self._channels[job_id]
+
+    async def _look(self) -> None:
+        found = await asyncio.to_thread(progress_of, self._services.database, tuple(self._channels))
+        for job_id, progress in found.items():
+            channel = self._channels.get(job_id)
+            if channel is not None and channel.progress != progress:
+                channel.progress = progress
+                channel.changed.set()
+                channel.changed = asyncio.Event()
+
+
+def event_stream(
+    services: Services, followers: Followers, job_id: str, position: int
+) -> EventSourceResponse:
+    """Every event of the job after `position`, then those to come; closes after its last one."""
+    return EventSourceResponse(
+        _events(services, followers, job_id, position),
+        ping=PING_SECONDS,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _events(
+    services: Services, followers: Followers, job_id: str, position: int
+) -> AsyncIterator[ServerSentEvent]:
+    with followers.following(job_id) as channel:
+        while True:
+            changed, progress = channel.changed, channel.progress
+            while progress is not None and position < progress.last_seq:
+                page = await asyncio.to_thread(services.events.after, job_id, position, _PAGE)
+                for event in page:
+                    view = EventView.of(event)
+                    yield ServerSentEvent(
+                        id=str(event.seq), event=event.type, data=view.model_dump_json()
+                    )
+                if not page:
+                    break
+                position = page[-1].seq
+            if progress is not None and progress.is_final:
+                return
+            await changed.wait()
