@@ -8,7 +8,6 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from managed.domain.errors import Json
 from managed.domain.events import Event
 from managed.domain.jobs import Job, JobKind, JobStatus, StepResult, StepStatus
 from managed.domain.servers import Node, Server, ServerOrigin, ServerStatus
@@ -287,7 +286,7 @@ class HealthView(View):
     status: str = Field(examples=["ok"])
 
 
-def plain(model: BaseModel) -> dict[str, Json]:
+def plain(model: BaseModel) -> dict[str, object]:
     """The JSON form of a request's part, without what was left out."""
-    document: dict[str, Json] = model.model_dump(mode="json", exclude_none=True)
+    document: dict[str, object] = model.model_dump(mode="json", exclude_none=True)
     return document
