@@ -115,6 +115,11 @@ class Run:
     command_lines: bytes
     service_pid: int
 
+    def recorded(self) -> str:
+        """Everything that the database holds, as text."""
+        with sqlite3.connect(self.installation.settings.state / "managed.db") as connection:
+            return "\n".join(connection.iterdump())
+
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with sqlite3.connect(self.installation.settings.state / "managed.db") as connection:
             return connection.execute(query).fetchall()
@@ -225,8 +230,7 @@ def test_no_worker_left_a_playbook_restic_or_rescue_session_behind(run: Run) -> 
 
 
 def test_no_secret_is_in_command_lines_events_results_or_logs(run: Run) -> None:
-    tables = ("events", "jobs", "job_steps", "servers", "snapshots", "idempotency_keys")
-    recorded = "\n".join(str(row) for table in tables for row in run.rows(f"SELECT * FROM {table}"))
+    recorded = run.recorded()
     logs = "\n".join(
         path.read_text(errors="replace")
         for path in (run.installation.settings.state / "log").glob("*.log")

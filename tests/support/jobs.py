@@ -56,7 +56,7 @@ class JobBench:
     """Submits jobs of made-up workflows and runs engines on them."""
 
     database: Database
-    clock: ManualClock = field(default_factory=ManualClock)
+    clock: Any = field(default_factory=ManualClock)
     children: NoChildren = field(default_factory=NoChildren)
     sent: list[str] = field(default_factory=list)
     workflows: dict[tuple[JobKind, int], Workflow] = field(default_factory=dict)
