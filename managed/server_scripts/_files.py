@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import stat
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from managed.domain.manifests import EntryKind, ManifestEntry
+from managed.server_scripts._hashing import sha256
 
 READ_SIZE = 1024 * 1024
 
@@ -64,7 +64,7 @@ class Excludes:
 
 def sha256_of(path: bytes) -> str:
     """The file's sha256 in hexadecimal; empty when it can't be read (any more)."""
-    digest = hashlib.sha256()
+    digest = sha256()
     buffer = bytearray(READ_SIZE)
     view = memoryview(buffer)
     try:
@@ -77,7 +77,7 @@ def sha256_of(path: bytes) -> str:
                 digest.update(view[:size])
     except OSError:
         return ""
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def _open_untouched(path: bytes) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from managed.domain.manifests import EntryKind, ManifestEntry, from_snapshot
 from managed.server_scripts._backup_manifest import Seen, listed_entry
 from managed.server_scripts._files import Excludes, TreeScan, bytes_of, sha256_of
+from managed.server_scripts._hashing import sha256
 from managed.server_scripts._restic import Restic
 from managed.server_scripts._run import ScriptFailed, say
 
@@ -60,10 +60,10 @@ class SnapshotFiles:
         return small, large
 
     def _streamed_hash(self, path: str) -> str:
-        digest = hashlib.sha256()
+        digest = sha256()
         for part in self.restic.lines("dump", self.snapshot, path):
             digest.update(part)
-        return digest.hexdigest()
+        return str(digest.hexdigest())
 
     def _restored_aside(self, paths: list[str]) -> dict[str, ManifestEntry]:
         shutil.rmtree(self.place, ignore_errors=True)
