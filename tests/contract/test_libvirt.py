@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from managed.domain.secrets import Secret
 from managed.domain.servers import PowerState, ServerSpec
 from managed.drivers.libvirt import Acceleration, LibvirtHypervisor
 from managed.drivers.libvirt.acceleration import PROBE_TIME_LIMIT
+from managed.drivers.libvirt.disks import change_of_snapshots, create_point_command
 from managed.drivers.ssh.keys import new_key_pair
 from managed.drivers.ssh.shell import SshShell
 from managed.lab.libvirtd import PrivateLibvirtd
@@ -126,6 +128,36 @@ def test_a_guest_that_dies_leaves_a_stopped_server_and_no_leftover_after_the_nex
     node.start(spec.server_id)
     assert not rig.node.configuration_disk(spec.server_id).exists()
     assert "managed-rescue" not in rig.definition(spec.server_id)
+
+
+def test_a_change_of_restore_points_that_was_killed_is_put_right(
+    rig: LibvirtRig, spec: ServerSpec
+) -> None:
+    node, disk = rig.hypervisor, rig.node.disk(spec.server_id)
+    # Small clusters mean much to write, and so time to kill it in.
+    disk.unlink()
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=1024", str(disk), "2G")
+    fill = ["qemu-io", "-f", "qcow2", "-c", "write -q -P 17 0 64M", str(disk)]
+    subprocess.run(fill, check=True, timeout=120)
+    command = create_point_command(disk, "before")
+    with pytest.raises(InterruptedError), change_of_snapshots(disk):
+        change = subprocess.Popen(command)
+        with suppress(subprocess.TimeoutExpired):
+            change.wait(timeout=0.03)
+        change.kill()
+        change.wait()
+        raise InterruptedError
+    assert disk.with_suffix(".changing").exists()
+    node.start(spec.server_id)
+    node.power_off(spec.server_id)
+    qemu_img("check", "-q", "-f", "qcow2", str(disk))
+    assert rig.disk_holds(spec.server_id, 17)
+    assert not disk.with_suffix(".changing").exists()
+
+
+def qemu_img(*arguments: str) -> None:
+    """Raises also when a check finds so much as leaked space."""
+    subprocess.run(["qemu-img", *arguments], check=True, timeout=120)
 
 
 def test_a_creation_that_was_killed_between_definition_and_disk_is_completed(

@@ -10,7 +10,9 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ from managed.ports import RestorePoint
 
 CONFIGURATION_DISK_SIZE: Final = 1024 * 1024
 _QEMU_IMG_TIME_LIMIT: Final = 1800.0
+_LOCK_TIME_LIMIT: Final = 60.0
 
 # qemu-img and QEMU look a snapshot up by its number first: with a prefix no name is a number.
 _POINT_PREFIX: Final = "managed-"
@@ -31,7 +34,12 @@ def create_disk_command(path: Path, size_gib: int) -> tuple[str, ...]:
 
 
 def inspect_disk_command(path: Path) -> tuple[str, ...]:
-    return ("qemu-img", "info", "--output=json", "-f", "qcow2", str(path))
+    """Also while a guest or another qemu-img uses the disk."""
+    return ("qemu-img", "info", "--output=json", "--force-share", "-f", "qcow2", str(path))
+
+
+def repair_disk_command(path: Path) -> tuple[str, ...]:
+    return ("qemu-img", "check", "-q", "-r", "all", "-f", "qcow2", str(path))
 
 
 def create_point_command(path: Path, name: str) -> tuple[str, ...]:
@@ -105,9 +113,44 @@ def create_disk(path: Path, size_gib: int) -> bool:
 
 
 def inspect_disk(path: Path) -> dict[str, object]:
-    """What qemu-img tells of a disk that no guest uses."""
+    """What qemu-img tells of a disk."""
     document: dict[str, object] = json.loads(run_qemu_img(inspect_disk_command(path)))
     return document
+
+
+@contextmanager
+def change_of_snapshots(disk: Path) -> Iterator[None]:
+    """Leaves a mark beside the disk unless the change ends well.
+
+    A change of qcow2's snapshots that is killed loses no data, but leaves wrong counts of use in
+    the file, and later changes could act on them.
+    """
+    mark = _mark(disk)
+    with mark.open("wb") as stream:
+        os.fsync(stream.fileno())
+    yield
+    mark.unlink(missing_ok=True)
+
+
+def finish_interrupted_change(disk: Path) -> None:
+    """Put the counts of use right if a change of this stopped disk's snapshots was interrupted.
+
+    A qemu-img that outlives the process which started it is waited for.
+    """
+    mark = _mark(disk)
+    deadline = time.monotonic() + _LOCK_TIME_LIMIT
+    while mark.exists():
+        try:
+            run_qemu_img(repair_disk_command(disk))
+            mark.unlink(missing_ok=True)
+        except HypervisorError as error:
+            if "lock" not in error.message or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _mark(disk: Path) -> Path:
+    return disk.with_suffix(".changing")
 
 
 def configuration_archive(files: Mapping[str, Secret]) -> bytes:

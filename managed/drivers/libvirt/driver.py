@@ -13,7 +13,11 @@ from managed.domain.servers import PowerState, ServerSpec
 from managed.drivers.libvirt.acceleration import TIME_SCALE_WITHOUT_KVM, find_out
 from managed.drivers.libvirt.connection import Connection
 from managed.drivers.libvirt.console import last_bytes
-from managed.drivers.libvirt.disks import create_disk, write_configuration_disk
+from managed.drivers.libvirt.disks import (
+    create_disk,
+    finish_interrupted_change,
+    write_configuration_disk,
+)
 from managed.drivers.libvirt.domain_xml import (
     interface_names,
     rescue_definition,
@@ -121,6 +125,7 @@ class LibvirtHypervisor:
             if state is PowerState.PAUSED:
                 domain.resume()
             elif state is PowerState.STOPPED:
+                finish_interrupted_change(self._node.disk(server_id))
                 # The node may have learned since then whether it has KVM.
                 definition = server_definition(
                     _spec(domain), self._node, self._is_accelerated(connection)
@@ -161,6 +166,7 @@ class LibvirtHypervisor:
                 spec, rescue, self._node, self._is_accelerated(connection)
             )
             _pull_the_plug(domain)
+            finish_interrupted_change(self._node.disk(server_id))
             configuration = self._node.configuration_disk(server_id)
             try:
                 write_configuration_disk(configuration, rescue.configuration)
@@ -292,9 +298,8 @@ class LibvirtHypervisor:
 
     def _points(self, connection: Any, server_id: str) -> PointStore:
         domain = self._domain(connection, server_id)
-        if domain.isActive():
-            return RunningDisk(domain)
-        return StoppedDisk(self._node.disk(server_id))
+        disk = self._node.disk(server_id)
+        return RunningDisk(domain, disk) if domain.isActive() else StoppedDisk(disk)
 
 
 def _session(domain: Any) -> str | None:
