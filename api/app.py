@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import Depends, FastAPI
@@ -11,17 +11,19 @@ from fastapi.routing import APIRoute
 
 from api import errors
 from api.auth import caller
-from api.dependencies import Services
+from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
 from api.routes import jobs, nodes, servers, service
 from api.sse import Followers
+from managed.wiring import Installation
 
 _DESCRIPTION = """
 Patches, hardens, backs up, rescues and restores the servers of managed-VPS plans.
 
 Work is done by **jobs**: ask for one, follow its events, read its steps. Every request needs
 `Authorization: Bearer <token>`, except `/healthz` and this document. Requests that start something
-take an `Idempotency-Key`. Every error is an RFC 9457 problem document.
+take an `Idempotency-Key`. Every error is an RFC 9457 problem document (`application/problem+json`)
+with a stable `code`, a `hint`, and the particulars in `data`.
 """
 
 _TAGS = [
@@ -33,8 +35,9 @@ _TAGS = [
 ]
 
 
-def create_app(services: Services) -> FastAPI:
-    """The application over these services."""
+def create_app(installation: Installation, send: Callable[[str], None]) -> FastAPI:
+    """The application over an installation; `send` tells the workers of a job (its id)."""
+    services = services_of(installation, send)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
+import hmac
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Header
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -13,14 +12,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.dependencies import ServicesDependency
 from managed.domain.errors import InvalidInput, Unauthorized
 
-_bearer = HTTPBearer(auto_error=False, description="The content of the token file.")
-_LONGEST_NAME = 100
+_bearer: Final = HTTPBearer(auto_error=False, description="The content of the token file.")
 
-
-class Role(StrEnum):
-    """What a caller may do; the token of the installation may do all."""
-
-    ADMIN = "admin"
+_LONGEST_NAME: Final = 100
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,6 @@ class Caller:
     """`name` is what jobs record as `requested_by`."""
 
     name: str
-    role: Role
 
 
 def caller(
@@ -40,18 +33,18 @@ def caller(
 ) -> Caller:
     """The one who calls; Unauthorized without the right token. Compared in constant time."""
     given = credentials.credentials if credentials else ""
-    if not secrets.compare_digest(given.encode(), services.token.reveal().encode()):
+    if not hmac.compare_digest(given.encode(), services.token.reveal().encode()):
         raise Unauthorized(
             "this route needs the header Authorization: Bearer <token>",
             hint="The token is in the file that `managed serve` names when it starts.",
         )
     if x_requested_by is None:
-        return Caller("api token", Role.ADMIN)
+        return Caller("api-token")
     if len(x_requested_by) > _LONGEST_NAME or not x_requested_by.isprintable():
         raise InvalidInput(
             f"a name has at most {_LONGEST_NAME} printable characters", field="X-Requested-By"
         )
-    return Caller(f"{x_requested_by} (api token)", Role.ADMIN)
+    return Caller(f"{x_requested_by} (api-token)")
 
 
 CallerDependency = Annotated[Caller, Depends(caller)]

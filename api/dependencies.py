@@ -1,4 +1,4 @@
-"""What routes reach: put together once by `api.main`, or by a test."""
+"""What routes reach: put together once from the installation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine as Database
 
 from managed.domain.connections import KeyPair
+from managed.domain.errors import MissingRequirement
 from managed.domain.jobs import JobKind
 from managed.domain.secrets import Secret
+from managed.drivers.ssh.keys import new_key_pair
 from managed.ports import Vault
 from managed.storage.catalogue import Catalogue
 from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
+from managed.storage.sessions import SessionRecords
+from managed.wiring import Installation
 
 
 class NewJobFunction(Protocol):
@@ -44,6 +48,7 @@ class Services:
     events: EventLog
     inventory: Inventory
     catalogue: Catalogue
+    sessions: SessionRecords
     vault: Vault
     clock: Callable[[], datetime]
     token: Secret
@@ -51,6 +56,38 @@ class Services:
     send: Callable[[str], None]
     shown_host_key: Callable[[str, int], str]
     new_key_pair: Callable[[], KeyPair]
+
+
+def services_of(installation: Installation, send: Callable[[str], None]) -> Services:
+    return Services(
+        database=installation.database,
+        queue=installation.queue,
+        events=installation.events,
+        inventory=installation.inventory,
+        catalogue=installation.catalogue,
+        sessions=installation.sessions,
+        vault=installation.vault,
+        clock=installation.clock,
+        token=_token(installation),
+        new_job=installation.new_job,
+        send=send,
+        shown_host_key=installation.shell.host_key,
+        new_key_pair=new_key_pair,
+    )
+
+
+def _token(installation: Installation) -> Secret:
+    path = installation.settings.api_token
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise MissingRequirement(
+            f"the token file {path} cannot be read: {error}",
+            hint="Start the service with: managed serve",
+        ) from error
+    if not token:
+        raise MissingRequirement(f"the token file {path} is empty")
+    return Secret(token)
 
 
 def services(request: Request) -> Services:

@@ -6,6 +6,7 @@ plain values. `instance` names this one occurrence and is found in the log of th
 
 from __future__ import annotations
 
+import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
@@ -20,12 +21,11 @@ from starlette.exceptions import HTTPException
 
 from managed.domain.errors import (
     Conflict,
-    HostKeyChanged,
     InternalError,
     InvalidInput,
     Json,
-    LoginRefused,
     ManagedError,
+    MissingRequirement,
     NotFound,
     Unauthorized,
     Unavailable,
@@ -43,8 +43,7 @@ _STATUS: Final[Mapping[type[ManagedError], int]] = {
     Conflict: 409,
     Unauthorized: 401,
     Unavailable: 503,
-    HostKeyChanged: 502,
-    LoginRefused: 502,
+    MissingRequirement: 503,
     ManagedError: 500,
 }
 
@@ -52,6 +51,17 @@ _STATUS: Final[Mapping[type[ManagedError], int]] = {
 def status_of(error: ManagedError) -> int:
     """The status of the nearest class above the error that has one."""
     return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+
+
+class ProblemResponse(JSONResponse):
+    """ASCII only, so that a message may quote whatever a request held (half of a surrogate pair
+    has no UTF-8 form).
+    """
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode("ascii")
 
 
 def problem(
@@ -66,7 +76,7 @@ def problem(
         "instance": f"urn:uuid:{uuid.uuid4()}",
         **{name: document[name] for name in ("code", "hint", "data") if name in document},
     }
-    return JSONResponse(content, status, dict(headers or {}), media_type=MEDIA_TYPE)
+    return ProblemResponse(content, status, dict(headers or {}))
 
 
 def problem_of(error: ManagedError) -> JSONResponse:
@@ -115,18 +125,23 @@ def _field(location: Sequence[Any]) -> str:
 
 
 def _http(_request: Request, error: HTTPException) -> JSONResponse:
+    """What the framework itself refuses: unknown routes and methods, bodies that it cannot read."""
     phrase = HTTPStatus(error.status_code).phrase
-    code = phrase.lower().replace(" ", "-").replace("'", "")
-    detail = error.detail if error.detail != phrase else _DETAILS.get(error.status_code, phrase)
-    document: dict[str, Json] = {"code": code, "title": phrase, "detail": detail}
-    if error.status_code in _DETAILS:
-        document["hint"] = "The OpenAPI document at /docs lists every route."
+    code, usual = _REFUSALS.get(error.status_code, (phrase.lower().replace(" ", "-"), phrase))
+    document: dict[str, Json] = {
+        "code": code,
+        "title": phrase,
+        "detail": usual if error.detail == phrase else error.detail,
+        "hint": "The OpenAPI document at /docs shows every route.",
+    }
     return problem(error.status_code, document, error.headers)
 
 
-_DETAILS: Final = {
-    404: "there is no such route",
-    405: "this route does not know this method",
+_REFUSALS: Final[Mapping[int, tuple[str, str]]] = {
+    400: ("bad-request", "the request cannot be read"),
+    404: ("not-found", "there is no such route"),
+    405: ("method-not-allowed", "this route does not know this method"),
+    413: ("body-too-large", "the body is too large"),
 }
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, cast
+from typing import Annotated, Final, TypeVar, cast
 
 from fastapi import Header, Request
 from fastapi.responses import JSONResponse
@@ -15,9 +15,11 @@ from sqlalchemy import Connection
 
 from api.auth import Caller
 from api.dependencies import Services
-from managed.domain.errors import Conflict, Json
+from managed.domain.errors import Conflict, Json, NotFound
 from managed.storage.database import reading, writing
 from managed.storage.idempotency import keep_answer, kept_answer
+
+Prepared = TypeVar("Prepared")
 
 _LONGEST_KEY: Final = 120
 
@@ -52,35 +54,46 @@ class Once:
     key: str | None
     digest: str
 
-    def answer(self, work: Callable[[Connection], Answer]) -> JSONResponse:
-        """Do the work, or give the answer that this key got before.
+    def answer(
+        self, prepare: Callable[[], Prepared], work: Callable[[Connection, Prepared], Answer]
+    ) -> JSONResponse:
+        """Do the work in one transaction, or give the answer that this key got before.
 
-        A duplicate that comes at the same moment finds what the first one has taken (its server
-        busy, its name used): then the first one's answer is the right one.
+        `prepare` reads and checks; it comes first, because a transaction that waited for another
+        connection while others wait for its lock could wait for ever. A duplicate that comes at
+        the same moment finds what the first one has taken (its server busy, its name used): then
+        the first one's answer is the right one.
         """
-        try:
-            with writing(self.services.database) as connection:
-                earlier = self._earlier(connection)
-                if earlier is None:
-                    made = work(connection)
-                    document = _document(made)
-                    self._keep(connection, document)
-        except Conflict:
-            with reading(self.services.database) as connection:
-                earlier = self._earlier(connection)
-            if earlier is None:
-                raise
+        earlier = self._read_earlier()
         if earlier is not None:
             return _response(earlier, replayed=True)
-        if made.job_id:
-            self.services.send(made.job_id)
+        try:
+            document, job_id = self._carry_out(prepare(), work)
+        except (Conflict, NotFound):
+            earlier = self._read_earlier()
+            if earlier is None:
+                raise
+            return _response(earlier, replayed=True)
+        if job_id:
+            self.services.send(job_id)
         return _response(document, replayed=False)
 
-    def earlier(self) -> JSONResponse | None:
-        """The answer that this key got before, if it did."""
+    def _carry_out(
+        self, prepared: Prepared, work: Callable[[Connection, Prepared], Answer]
+    ) -> tuple[Mapping[str, Json], str]:
+        with writing(self.services.database) as connection:
+            if self._earlier(connection) is not None:
+                raise Conflict("this request has just been carried out")
+            made = work(connection, prepared)
+            document = _document(made)
+            self._keep(connection, document)
+        return document, made.job_id
+
+    def _read_earlier(self) -> Mapping[str, Json] | None:
+        if self.key is None:
+            return None
         with reading(self.services.database) as connection:
-            document = self._earlier(connection)
-        return _response(document, replayed=True) if document is not None else None
+            return self._earlier(connection)
 
     def _earlier(self, connection: Connection) -> Mapping[str, Json] | None:
         if self.key is None:

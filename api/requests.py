@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from managed.domain.servers import DISK_GIB, MEMORY_MIB, VCPUS, OperatingSystem
 
-WEB_PORTS: Final = (80, 443)
-
 Port = Annotated[int, Field(ge=1, le=65535)]
+PortAndProtocol = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]"
+        r"|6553[0-5])/(tcp|udp)$"
+    ),
+]
+Name = Annotated[str, Field(max_length=63)]
+Text = Annotated[str, StringConstraints(max_length=100)]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2048)]
+Urls = Annotated[
+    list[Url],
+    Field(
+        max_length=20,
+        description="Asked from the server itself; each has to answer well.",
+        examples=[["http://127.0.0.1/"]],
+    ),
+]
 
 
 class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_control_characters(cls, given: Any) -> Any:
+        """NUL and its like have no place in any field, and databases refuse some of them."""
+        values = given.values() if isinstance(given, dict) else ()
+        texts = [
+            text for value in values for text in (value if isinstance(value, list) else [value])
+        ]
+        if any(isinstance(text, str) and not text.rstrip("\r\n").isprintable() for text in texts):
+            raise ValueError("control characters are not allowed")
+        return given
 
 
 class NewNode(Request):
@@ -32,9 +66,11 @@ class NewNode(Request):
             ]
         }
     )
-    name: str
-    libvirt_uri: Annotated[str, StringConstraints(pattern=r"^qemu(\+[a-z0-9]+)?:///?\S+$")]
-    storage_dir: Annotated[str, StringConstraints(pattern=r"^/\S*$", max_length=4096)]
+    name: Name
+    libvirt_uri: Annotated[
+        str, StringConstraints(pattern=r"^qemu(\+[a-z0-9]+)?://\S+$", max_length=2048)
+    ]
+    storage_dir: Annotated[str, StringConstraints(pattern=r"^/\S*$", max_length=1024)]
 
 
 class NewForward(Request):
@@ -45,8 +81,8 @@ class NewForward(Request):
 
 
 class NewServer(Request):
-    """A server to be made. `node` is a node's name or id and may be left out where there is one
-    node only.
+    """A server to be made. `node_id` is a node's id or name and may be left out where there is one
+    node only. `forwards` are for user-mode networking, by default SSH and port 80.
     """
 
     model_config = ConfigDict(
@@ -64,8 +100,8 @@ class NewServer(Request):
             ]
         }
     )
-    name: str
-    node: str | None = None
+    name: Name
+    node_id: Name | None = None
     operating_system: OperatingSystem = OperatingSystem.DEBIAN_12
     vcpus: int = Field(1, ge=VCPUS[0], le=VCPUS[1])
     memory_mib: int = Field(1024, ge=MEMORY_MIB[0], le=MEMORY_MIB[1])
@@ -74,10 +110,8 @@ class NewServer(Request):
         default_factory=list, max_length=100, description="The customer's SSH public keys."
     )
     forwards: list[NewForward] = Field(
-        default_factory=lambda: [NewForward(guest_port=port) for port in WEB_PORTS],
+        default_factory=lambda: [NewForward(guest_port=22), NewForward(guest_port=80)],
         max_length=64,
-        description="Ports to be reached at the node's loopback. SSH is always among them; when"
-        " this is left out, HTTP and HTTPS too.",
     )
 
 
@@ -93,116 +127,103 @@ class Enrolment(Request):
                     "ssh_port": 22,
                     "ssh_user": "root",
                     "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…",
+                    "operating_system": "debian-12",
                 }
             ]
         }
     )
-    name: str
+    name: Name
     address: Address
     ssh_port: Port = 22
-    ssh_user: str = "root"
+    ssh_user: Name = "root"
     host_key: Line
+    operating_system: Text = ""
 
 
-class CheckParameters(Request):
-    """`urls` are asked from the server itself and have to answer well."""
+class JobFields(Request):
+    """What every kind of job takes besides its own parameters."""
 
-    urls: list[Url] = Field(default_factory=list, max_length=20)
-
-
-class PatchParameters(CheckParameters):
-    only_security: bool = False
-    reboot: Literal["when-needed", "never"] = "when-needed"
-
-
-class HardenParameters(CheckParameters):
-    extra_ports: list[Port] = Field(default_factory=list, max_length=100)
-    firewall: bool = True
-
-
-class RescueParameters(Request):
-    hours: int = Field(4, ge=1, le=72, description="After that the session ends by itself.")
-
-
-class RestoreParameters(CheckParameters):
-    """Without either, the newest verified backup."""
-
-    snapshot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")] | None = None
-    as_of: AwareDatetime | None = None
-
-
-class PowerParameters(Request):
-    action: Literal["start", "stop", "reset"]
-
-
-class NoParameters(Request):
-    pass
-
-
-class _NewJob(Request):
     run_key: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
         None, description="Makes the job unique: the same key is never run twice."
     )
 
 
-class NewPatch(_NewJob):
+class NewPatch(JobFields):
+    """Install updates; reboot when they need it."""
+
     kind: Literal["patch"]
-    parameters: PatchParameters = PatchParameters()
+    only_security: bool = False
+    reboot: Literal["when-needed", "never"] = "when-needed"
+    urls: Urls = Field(default_factory=list)
 
 
-class NewHarden(_NewJob):
+class NewHarden(JobFields):
+    """sshd, kernel settings, firewall, login defaults. Ports in use stay open."""
+
     kind: Literal["harden"]
-    parameters: HardenParameters = HardenParameters()
+    extra_ports: list[PortAndProtocol] = Field(
+        default_factory=list, max_length=100, examples=[["8443/tcp"]]
+    )
+    firewall: bool = True
 
 
-class NewBackup(_NewJob):
+class NewBackup(JobFields):
     kind: Literal["backup"]
-    parameters: NoParameters = NoParameters()
 
 
-class NewRescue(_NewJob):
-    kind: Literal["rescue"]
-    parameters: RescueParameters = RescueParameters(hours=4)
+class NewCheck(JobFields):
+    """Is the server well? Changes nothing."""
 
-
-class NewUnrescue(_NewJob):
-    kind: Literal["unrescue"]
-    parameters: NoParameters = NoParameters()
-
-
-class NewRestore(_NewJob):
-    kind: Literal["restore"]
-    parameters: RestoreParameters = RestoreParameters()
-
-
-class NewCheck(_NewJob):
     kind: Literal["check"]
-    parameters: CheckParameters = CheckParameters()
+    urls: Urls = Field(default_factory=list)
 
 
-class NewPower(_NewJob):
-    kind: Literal["power"]
-    parameters: PowerParameters
+class NewEnrol(JobFields):
+    """Log in to a server that was enrolled, prepare it, look at it."""
 
-
-class NewEnrol(_NewJob):
     kind: Literal["enrol"]
-    parameters: NoParameters = NoParameters()
+
+
+class NewRescue(JobFields):
+    """Boot the rescue image over the server's own disk."""
+
+    kind: Literal["rescue"]
+    hours: int = Field(4, ge=1, le=72, description="After that the session ends by itself.")
+
+
+class NewUnrescue(JobFields):
+    """End the rescue session and boot from the server's own disk."""
+
+    kind: Literal["unrescue"]
+
+
+class NewRestore(JobFields):
+    """Bare-metal restore. Without `snapshot_id` and `as_of`: the newest verified backup."""
+
+    kind: Literal["restore"]
+    snapshot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")] | None = None
+    as_of: AwareDatetime | None = Field(None, description="The newest backup not after this.")
+
+
+class NewPower(JobFields):
+    kind: Literal["power"]
+    action: Literal["start", "stop", "reset"]
 
 
 JobRequest = Annotated[
     NewPatch
     | NewHarden
     | NewBackup
+    | NewCheck
+    | NewEnrol
     | NewRescue
     | NewUnrescue
     | NewRestore
-    | NewCheck
-    | NewPower
-    | NewEnrol,
+    | NewPower,
     Field(discriminator="kind"),
 ]
 
 
 class Cancellation(Request):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "the customer called"}]})
     reason: Annotated[str, StringConstraints(min_length=1, max_length=500)] = "cancelled"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from managed.domain.events import Event
 from managed.domain.jobs import Job, JobKind, JobStatus, StepResult, StepStatus
+from managed.domain.rescue import RescueSession
 from managed.domain.servers import Node, Server, ServerOrigin, ServerStatus
 from managed.domain.snapshots import SnapshotRecord
 
@@ -97,7 +98,8 @@ class ServerView(View):
     vcpus: int | None = Field(examples=[2])
     memory_mib: int | None = Field(examples=[2048])
     disk_gib: int | None = Field(examples=[10])
-    disk_serial: str = Field(examples=["srv-5f0c6d5a4f8e21"])
+    disk_serial: str | None = Field(examples=["srv-5f5c9f550c6d5a4f"])
+    bridge: str | None
     forwards: list[ForwardView]
     created_at: datetime | None
 
@@ -119,12 +121,44 @@ class ServerView(View):
             vcpus=spec.vcpus if spec else None,
             memory_mib=spec.memory_mib if spec else None,
             disk_gib=spec.disk_gib if spec else None,
-            disk_serial=server.disk_serial,
+            disk_serial=spec.disk_serial if spec else None,
+            bridge=spec.bridge if spec else None,
             forwards=[
                 ForwardView(host_port=f.host_port, guest_port=f.guest_port) for f in forwards
             ],
             created_at=server.created_at,
         )
+
+
+class RescueSessionView(View):
+    """An open rescue session: SSH at the server's address shows this host key. It ends by itself
+    at `expires_at`, or with its job when that is null.
+    """
+
+    id: str
+    job_id: str = Field(examples=[JOB_ID])
+    host_key: str = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"])
+    started_at: datetime
+    expires_at: datetime | None
+
+    @classmethod
+    def of(cls, session: RescueSession) -> RescueSessionView:
+        return cls(
+            id=session.session_id,
+            job_id=session.job_id,
+            host_key=session.host_key,
+            started_at=session.started_at,
+            expires_at=session.expires_at,
+        )
+
+
+class ServerDetailView(ServerView):
+    rescue_session: RescueSessionView | None
+
+    @classmethod
+    def with_session(cls, server: Server, session: RescueSession | None) -> ServerDetailView:
+        view = RescueSessionView.of(session) if session else None
+        return cls(**dict(ServerView.of(server)), rescue_session=view)
 
 
 class StepView(View):
@@ -150,7 +184,7 @@ class StepView(View):
 
 
 class JobView(View):
-    """A job. `present_step` is what it is at; `waiting_for` what it asks while it waits; `ending`
+    """A job. `present_step` is what it is at; `question` what it asks while it waits; `ending`
     is set while what was done is taken back, and tells how the job will end.
     """
 
@@ -159,7 +193,7 @@ class JobView(View):
     kind: JobKind
     status: JobStatus
     parameters: Document
-    requested_by: str = Field(examples=["anna (api token)"])
+    requested_by: str = Field(examples=["api-token"])
     run_key: str | None
     created_at: datetime
     started_at: datetime | None
@@ -167,7 +201,8 @@ class JobView(View):
     deadline: datetime
     present_step: str
     attempt: int
-    waiting_for: str | None = Field(examples=["run-ended"])
+    question: Document | None = Field(examples=[{"kind": "ssh-answers", "not_boot_id": ""}])
+    question_until: datetime | None
     ending: JobStatus | None
     cancel_requested: str
     warnings: list[str]
@@ -189,6 +224,7 @@ class JobDetailView(JobView):
 
 
 def _job_fields(job: Job) -> dict[str, Any]:
+    waits = job.status is JobStatus.WAITING
     return {
         "id": job.job_id,
         "server_id": job.server_id,
@@ -203,7 +239,8 @@ def _job_fields(job: Job) -> dict[str, Any]:
         "deadline": job.deadline,
         "present_step": job.started_step,
         "attempt": job.step_attempt,
-        "waiting_for": str(job.question["kind"]) if job.question else None,
+        "question": dict(job.question) if waits and job.question else None,
+        "question_until": job.question_until if waits else None,
         "ending": job.verdict,
         "cancel_requested": job.cancel_requested,
         "warnings": list(job.warnings),
@@ -230,11 +267,14 @@ class EnrolledServerView(View):
 
 
 class HostKeyView(View):
-    """What the server shows now. Compare the fingerprint over another channel before you pin it."""
+    """What the server shows now, never trusted by this. Compare the fingerprint over another
+    channel before you pin it.
+    """
 
     address: str
     port: int
     host_key: str
+    trusted: Literal[False] = False
     fingerprint: str = Field(examples=["SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDvdIwVqmXnsQ0uZKg"])
 
 
@@ -284,9 +324,3 @@ class EventsView(View):
 
 class HealthView(View):
     status: str = Field(examples=["ok"])
-
-
-def plain(model: BaseModel) -> dict[str, object]:
-    """The JSON form of a request's part, without what was left out."""
-    document: dict[str, object] = model.model_dump(mode="json", exclude_none=True)
-    return document

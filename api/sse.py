@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from api.dependencies import Services
 from api.schemas import EventView
 from managed.domain.errors import ManagedError
+from managed.domain.events import Event
 from managed.storage.following import JobProgress, progress_of
 
 log = structlog.get_logger()
@@ -48,6 +50,9 @@ class Followers:
                     await self._look()
                 except ManagedError as error:
                     log.warning("followers_wait", error=error.code)
+                except Exception:
+                    # Every stream hangs on this loop: a defect must not end it.
+                    log.exception("followers_defect")
             await asyncio.sleep(self._beat)
 
     @contextmanager
@@ -91,13 +96,16 @@ async def _events(
             while progress is not None and position < progress.last_seq:
                 page = await asyncio.to_thread(services.events.after, job_id, position, _PAGE)
                 for event in page:
-                    view = EventView.of(event)
-                    yield ServerSentEvent(
-                        id=str(event.seq), event=event.type, data=view.model_dump_json()
-                    )
+                    yield _message(event)
                 if not page:
                     break
                 position = page[-1].seq
             if progress is not None and progress.is_final:
                 return
             await changed.wait()
+
+
+def _message(event: Event) -> ServerSentEvent:
+    """ASCII only: readers differ in which Unicode characters end a line for them."""
+    view = EventView.of(event).model_dump(mode="json")
+    return ServerSentEvent(id=str(event.seq), event=event.type, data=json.dumps(view))

@@ -51,10 +51,14 @@ class ManagedClient:
     Every method raises ApiProblem for an answer that is a problem, ApiUnreachable for none.
     """
 
-    def __init__(self, base_url: str, token: str) -> None:
+    def __init__(self, base_url: str, token: str, requested_by: str = "") -> None:
+        """`requested_by` is who asks, for the record of the jobs."""
+        headers = {"Authorization": f"Bearer {token}"}
+        if requested_by:
+            headers["X-Requested-By"] = requested_by
         self._http = httpx.Client(
             base_url=base_url,
-            headers={"Authorization": f"Bearer {token}"},
+            headers=headers,
             timeout=_TIMEOUT_SECONDS,
             trust_env=False,
         )

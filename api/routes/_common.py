@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Path, Query
+from pydantic import StringConstraints
 
 from api.dependencies import Services
 from api.errors import MEDIA_TYPE
-from api.schemas import SERVER_ID, Problem
+from api.schemas import JOB_ID, SERVER_ID, Problem
 from managed.domain.errors import NotFound
 from managed.domain.servers import Server
 
 Item = TypeVar("Item")
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most.")]
-Cursor = Annotated[str | None, Query(max_length=100, description="`next` of the page before.")]
+Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,63}$")]
 ServerReference = Annotated[
-    str,
-    Path(description="The server's id or its name.", max_length=63, examples=[SERVER_ID, "shop"]),
+    Reference, Path(description="The server's id or its name.", examples=[SERVER_ID, "shop"])
 ]
+JobReference = Annotated[uuid.UUID, Path(description="The job's id.", examples=[JOB_ID])]
 
 _MEANINGS = {
     401: "The bearer token is missing or wrong.",
@@ -29,7 +30,6 @@ _MEANINGS = {
     409: "The present state does not allow this; `code` and `data` say why.",
     413: "The body is larger than 1 MiB.",
     422: "The request makes no sense as written; `data.errors` names the fields.",
-    502: "The server's SSH is not what is pinned, or refuses the login.",
     503: "Something that this needs does not answer; `Retry-After` says when to ask again.",
 }
 
@@ -42,7 +42,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "description": _MEANINGS[status],
             "content": {MEDIA_TYPE: {}},
         }
-        for status in sorted({*statuses, 401, 503})
+        for status in sorted({*statuses, 401, 422, 503})
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
@@ -14,10 +16,18 @@ from api.auth import CallerDependency
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import Cancellation, JobRequest, NewRestore
-from api.routes._common import Cursor, Limit, ServerReference, cut, problems, server_of
-from api.schemas import EventsView, EventView, JobDetailView, JobView, Page, plain
+from api.routes._common import (
+    JobReference,
+    Limit,
+    Reference,
+    ServerReference,
+    cut,
+    problems,
+    server_of,
+)
+from api.schemas import EventsView, EventView, JobDetailView, JobView, Page
 from api.sse import Followers, event_stream
-from managed.domain.errors import InvalidInput
+from managed.domain.errors import InvalidInput, ManagedError
 from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.servers import Server
 from managed.domain.submissions import restore_refusal, submission_refusal
@@ -26,17 +36,19 @@ from managed.storage.following import progress_of
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 _EVENTS_PER_PAGE = 500
+_LARGEST_NUMBER = 2**53
+_CANCELLED = Cancellation()
 
-_EXAMPLES = {
-    "patch": {"value": {"kind": "patch", "parameters": {"only_security": True}}},
-    "harden": {"value": {"kind": "harden", "parameters": {"extra_ports": [8443]}}},
+_EXAMPLES: dict[str, Example] = {
+    "patch": {"value": {"kind": "patch", "only_security": True, "urls": ["http://127.0.0.1/"]}},
+    "harden": {"value": {"kind": "harden", "extra_ports": ["8443/tcp"]}},
     "backup": {"value": {"kind": "backup"}},
-    "rescue": {"value": {"kind": "rescue", "parameters": {"hours": 4}}},
-    "unrescue": {"value": {"kind": "unrescue"}},
-    "restore": {"value": {"kind": "restore", "parameters": {"as_of": "2026-11-23T02:00:00Z"}}},
-    "check": {"value": {"kind": "check", "parameters": {"urls": ["http://localhost/"]}}},
-    "power": {"value": {"kind": "power", "parameters": {"action": "reset"}}},
+    "check": {"value": {"kind": "check", "urls": ["http://127.0.0.1/"]}},
     "enrol": {"value": {"kind": "enrol"}},
+    "rescue": {"value": {"kind": "rescue", "hours": 4}},
+    "unrescue": {"value": {"kind": "unrescue"}},
+    "restore": {"value": {"kind": "restore", "as_of": "2026-11-23T02:00:00Z"}},
+    "power": {"value": {"kind": "power", "action": "reset"}},
 }
 
 
@@ -44,7 +56,7 @@ _EXAMPLES = {
     "/servers/{server}/jobs",
     status_code=202,
     response_model=JobDetailView,
-    responses=problems(404, 409, 413, 422),
+    responses=problems(404, 409, 413),
 )
 def submit_job(
     server: ServerReference,
@@ -59,47 +71,50 @@ def submit_job(
     `unrescue` push routine work aside at its next safe point.
     """
 
-    def submit(connection: Connection) -> Answer:
+    def prepare() -> tuple[Server, ManagedError | None]:
         found = server_of(services, server)
-        _require_sense(services, found, body)
+        return found, _refusal(services, found, body)
+
+    def submit(connection: Connection, prepared: tuple[Server, ManagedError | None]) -> Answer:
+        found, refusal = prepared
+        parameters = body.model_dump(mode="json", exclude_none=True, exclude={"kind", "run_key"})
         new = services.new_job(
-            found.server_id,
-            JobKind(body.kind),
-            plain(body.parameters),
-            caller.name,
-            run_key=body.run_key,
+            found.server_id, JobKind(body.kind), parameters, caller.name, run_key=body.run_key
         )
         job = services.queue.submit_within(connection, new, services.clock())
+        if refusal is not None:
+            # Only now: that another job works on the server explains more than what its state
+            # does not allow meanwhile. The transaction is rolled back.
+            raise refusal
         return Answer(202, JobDetailView.of(job), f"/v1/jobs/{job.job_id}", job.job_id)
 
-    return once(services, caller, idempotency_key, request, body).answer(submit)
+    return once(services, caller, idempotency_key, request, body).answer(prepare, submit)
 
 
-def _require_sense(services: Services, server: Server, body: JobRequest) -> None:
-    refusal = submission_refusal(server, JobKind(body.kind))
+def _refusal(services: Services, server: Server, body: JobRequest) -> ManagedError | None:
+    session = services.sessions.current(server.server_id)
+    refusal = submission_refusal(server, JobKind(body.kind), session)
     if refusal is None and isinstance(body, NewRestore):
         records = services.catalogue.of_server(server.server_id)
-        wanted = body.parameters
-        refusal = restore_refusal(server, records, wanted.snapshot_id, wanted.as_of)
-    if refusal is not None:
-        raise refusal
+        refusal = restore_refusal(server, records, body.snapshot_id, body.as_of)
+    return refusal
 
 
-@router.get("/jobs", responses=problems(404, 422))
+@router.get("/jobs", responses=problems(404))
 def list_jobs(
     services: ServicesDependency,
-    server: Annotated[str | None, Query(description="A server's id or name.")] = None,
+    server_id: Annotated[Reference | None, Query(description="A server's id or name.")] = None,
     kind: JobKind | None = None,
     status: JobStatus | None = None,
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: Annotated[uuid.UUID | None, Query(description="`next` of the page before.")] = None,
 ) -> Page[JobView]:
     """Jobs, newest first, without their steps."""
     found = services.queue.find(
-        server_id=server_of(services, server).server_id if server else None,
+        server_id=server_of(services, server_id).server_id if server_id else None,
         kind=kind,
         status=status,
-        before=services.queue.job(cursor) if cursor else None,
+        before=services.queue.job(str(cursor)) if cursor else None,
         limit=limit + 1,
     )
     page, last = cut(found, limit)
@@ -109,22 +124,25 @@ def list_jobs(
 
 
 @router.get("/jobs/{job_id}", responses=problems(404))
-def read_job(job_id: str, services: ServicesDependency) -> JobDetailView:
+def read_job(job_id: JobReference, services: ServicesDependency) -> JobDetailView:
     """One job with its steps: what each did and found, warnings, and the error if it failed."""
-    return JobDetailView.of(services.queue.job(job_id))
+    return JobDetailView.of(services.queue.job(str(job_id)))
 
 
-@router.post("/jobs/{job_id}/cancel", status_code=202, responses=problems(404, 409, 413, 422))
+@router.post("/jobs/{job_id}/cancel", status_code=202, responses=problems(404, 409, 413))
 def cancel_job(
-    job_id: str, services: ServicesDependency, caller: CallerDependency, body: Cancellation
+    job_id: JobReference,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    body: Cancellation = _CANCELLED,
 ) -> JobDetailView:
     """Ask a job to stop. It does at its next safe point: a package manager is never cut off. What
     it changed is taken back where its steps can do that. Asking twice is fine.
     """
     reason = f"{body.reason} ({caller.name})"
-    job = services.queue.cancel(job_id, reason, services.clock())
+    job = services.queue.cancel(str(job_id), reason, services.clock())
     if job.status is JobStatus.QUEUED:
-        services.send(job_id)
+        services.send(job.job_id)
     return JobDetailView.of(job)
 
 
@@ -132,7 +150,7 @@ def cancel_job(
     "/jobs/{job_id}/events",
     response_class=Response,
     responses={
-        **problems(404, 422),
+        **problems(404),
         200: {
             "description": "Server-sent events (`id` is the event's number, `event` its type,"
             " `data` an Event as JSON), or one page of them as JSON.",
@@ -148,10 +166,12 @@ def cancel_job(
     },
 )
 async def read_events(
-    job_id: str,
+    job_id: JobReference,
     request: Request,
     services: ServicesDependency,
-    after: Annotated[int, Query(ge=0, description="Only events with a higher number.")] = 0,
+    after: Annotated[
+        int, Query(ge=0, le=_LARGEST_NUMBER, description="Only events with a higher number.")
+    ] = 0,
     last_event_id: Annotated[
         str | None, Header(description="What browsers send to go on; goes before `after`.")
     ] = None,
@@ -162,17 +182,17 @@ async def read_events(
     The stream sends all events after the given number, follows the job, and closes after its last
     event (`job_ended`). With `Accept: application/json` it is one page that ends at once.
     """
-    await run_in_threadpool(services.queue.job, job_id)
+    job = await run_in_threadpool(services.queue.job, str(job_id))
     position = _position(last_event_id) if last_event_id else after
     if "application/json" in accept:
-        view = await run_in_threadpool(_events_page(services, job_id, position))
+        view = await run_in_threadpool(_events_page(services, job.job_id, position))
         return JSONResponse(view.model_dump(mode="json"))
     followers: Followers = request.app.state.followers
-    return event_stream(services, followers, job_id, position)
+    return event_stream(services, followers, job.job_id, position)
 
 
 def _position(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+    if not text.isascii() or not text.isdecimal() or len(text) > 16:
         raise InvalidInput("Last-Event-ID is not a number", field="Last-Event-ID")
     return int(text)
 

@@ -12,7 +12,7 @@ from api.auth import CallerDependency
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import NewNode
-from api.routes._common import problems
+from api.routes._common import Reference, problems
 from api.schemas import NodeView, Page
 from managed.domain.errors import NotFound
 from managed.domain.servers import Node, checked_name
@@ -20,9 +20,7 @@ from managed.domain.servers import Node, checked_name
 router = APIRouter(prefix="/v1/nodes", tags=["nodes"])
 
 
-@router.post(
-    "", status_code=201, response_model=NodeView, responses=problems(409, 413, 422), name="add"
-)
+@router.post("", status_code=201, response_model=NodeView, responses=problems(409, 413))
 def add_node(
     body: NewNode,
     request: Request,
@@ -31,13 +29,15 @@ def add_node(
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Take a node under management. Nothing is asked of it yet."""
-    node = Node(str(uuid.uuid4()), checked_name(body.name), body.libvirt_uri, body.storage_dir)
 
-    def add(connection: Connection) -> Answer:
+    def prepare() -> Node:
+        return Node(str(uuid.uuid4()), checked_name(body.name), body.libvirt_uri, body.storage_dir)
+
+    def add(connection: Connection, node: Node) -> Answer:
         services.inventory.add_node_within(connection, node, services.clock())
         return Answer(201, NodeView.of(node), f"/v1/nodes/{node.node_id}")
 
-    return once(services, caller, idempotency_key, request, body).answer(add)
+    return once(services, caller, idempotency_key, request, body).answer(prepare, add)
 
 
 @router.get("", responses=problems())
@@ -47,7 +47,7 @@ def list_nodes(services: ServicesDependency) -> Page[NodeView]:
 
 
 @router.get("/{node_id}", responses=problems(404))
-def read_node(node_id: str, services: ServicesDependency) -> NodeView:
+def read_node(node_id: Reference, services: ServicesDependency) -> NodeView:
     """One node, by its id or name."""
     return NodeView.of(node_named(services, node_id))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
@@ -13,12 +14,13 @@ from api.auth import CallerDependency
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import Enrolment, NewServer
-from api.routes._common import Cursor, Limit, ServerReference, cut, problems, server_of
+from api.routes._common import Limit, Reference, ServerReference, cut, problems, server_of
 from api.routes.nodes import node_named
 from api.schemas import (
     EnrolledServerView,
     JobDetailView,
     Page,
+    ServerDetailView,
     ServerView,
     SnapshotView,
     SubmittedServerView,
@@ -43,9 +45,11 @@ from managed.lab.ports import free_ports
 
 router = APIRouter(prefix="/v1/servers", tags=["servers"])
 
+NameCursor = Annotated[Reference | None, Query(description="`next` of the page before.")]
+
 
 @router.post(
-    "", status_code=202, response_model=SubmittedServerView, responses=problems(404, 409, 413, 422)
+    "", status_code=202, response_model=SubmittedServerView, responses=problems(404, 409, 413)
 )
 def create_server(
     body: NewServer,
@@ -64,24 +68,26 @@ def create_server(
         for index, line in enumerate(body.authorized_keys)
     ]
 
-    def create(connection: Connection) -> Answer:
-        server = _new_server(services, body)
+    def create(connection: Connection, node: Node) -> Answer:
+        server = _new_server(services, connection, node, body)
         services.inventory.add(connection, server, services.clock())
         new = services.new_job(
-            server.server_id, JobKind.CREATE, {"authorized_keys": [*keys]}, caller.name
+            server.server_id, JobKind.CREATE, {"authorized_keys": keys}, caller.name
         )
         job = services.queue.submit_within(connection, new, services.clock())
         view = SubmittedServerView(server=ServerView.of(server), job=JobDetailView.of(job))
         return Answer(202, view, f"/v1/jobs/{job.job_id}", job.job_id)
 
-    return once(services, caller, idempotency_key, request, body).answer(create)
+    return once(services, caller, idempotency_key, request, body).answer(
+        lambda: _node(services, body.node_id), create
+    )
 
 
 @router.post(
     "/enrol",
     status_code=201,
     response_model=EnrolledServerView,
-    responses=problems(409, 413, 422),
+    responses=problems(409, 413),
 )
 def enrol_server(
     body: Enrolment,
@@ -110,36 +116,38 @@ def enrol_server(
         ssh_port=body.ssh_port,
         ssh_user=checked_user(body.ssh_user),
         host_key=checked_public_key(body.host_key, "host_key"),
-        operating_system="",
+        operating_system=body.operating_system,
         created_at=services.clock(),
-    )
-    key_pair = services.new_key_pair()
-    view = EnrolledServerView(
-        server=ServerView.of(server),
-        public_key=key_pair.public_key,
-        authorized_keys_line=f"{key_pair.public_key} managed",
-        next=f"/v1/servers/{server.server_id}/jobs",
     )
     stored = False
 
-    def add(connection: Connection) -> Answer:
+    def keep_key() -> EnrolledServerView:
+        # The key comes first, so that no server is on record without the key that opens it.
+        pair = services.new_key_pair()
+        services.vault.keep(server.server_id, SecretPurpose.LOGIN_KEY, pair.private_key)
+        return EnrolledServerView(
+            server=ServerView.of(server),
+            public_key=pair.public_key,
+            authorized_keys_line=f"{pair.public_key} managed",
+            next=f"/v1/servers/{server.server_id}/jobs",
+        )
+
+    def add(connection: Connection, view: EnrolledServerView) -> Answer:
         nonlocal stored
         services.inventory.add(connection, server, services.clock())
         stored = True
         return Answer(201, view, f"/v1/servers/{server.server_id}")
 
-    # The key comes first, so that no server is on record without the key that opens it.
-    services.vault.keep(server.server_id, SecretPurpose.LOGIN_KEY, key_pair.private_key)
     try:
-        return once(services, caller, idempotency_key, request, body).answer(add)
+        return once(services, caller, idempotency_key, request, body).answer(keep_key, add)
     finally:
         if not stored:
             services.vault.forget(server.server_id)
 
 
-@router.get("", responses=problems(422))
+@router.get("", responses=problems())
 def list_servers(
-    services: ServicesDependency, limit: Limit = 50, cursor: Cursor = None
+    services: ServicesDependency, limit: Limit = 50, cursor: NameCursor = None
 ) -> Page[ServerView]:
     """Servers under management, by name."""
     found = services.inventory.find(after_name=cursor or "", limit=limit + 1)
@@ -150,16 +158,17 @@ def list_servers(
 
 
 @router.get("/{server}", responses=problems(404))
-def read_server(server: ServerReference, services: ServicesDependency) -> ServerView:
-    """One server, by its id or name."""
-    return ServerView.of(server_of(services, server))
+def read_server(server: ServerReference, services: ServicesDependency) -> ServerDetailView:
+    """One server, by its id or name, with its open rescue session if there is one."""
+    found = server_of(services, server)
+    return ServerDetailView.with_session(found, services.sessions.current(found.server_id))
 
 
 @router.delete(
     "/{server}",
     status_code=202,
     response_model=JobDetailView,
-    responses=problems(404, 409, 422),
+    responses=problems(404, 409),
 )
 def delete_server(
     server: ServerReference,
@@ -173,13 +182,14 @@ def delete_server(
     stop first.
     """
 
-    def delete(connection: Connection) -> Answer:
-        found = server_of(services, server)
+    def delete(connection: Connection, found: Server) -> Answer:
         new = services.new_job(found.server_id, JobKind.DELETE, {}, caller.name)
         job = services.queue.submit_within(connection, new, services.clock())
         return Answer(202, JobDetailView.of(job), f"/v1/jobs/{job.job_id}", job.job_id)
 
-    return once(services, caller, idempotency_key, request, None).answer(delete)
+    return once(services, caller, idempotency_key, request, None).answer(
+        lambda: server_of(services, server), delete
+    )
 
 
 @router.get("/{server}/snapshots", tags=["snapshots"], responses=problems(404))
@@ -189,12 +199,11 @@ def list_snapshots(server: ServerReference, services: ServicesDependency) -> Pag
     return Page[SnapshotView](items=[SnapshotView.of(record) for record in found])
 
 
-def _new_server(services: Services, body: NewServer) -> Server:
-    node = _node(services, body.node)
+def _new_server(services: Services, connection: Connection, node: Node, body: NewServer) -> Server:
     server_id = str(uuid.uuid4())
     forwards = chosen_forwards(
         [(forward.guest_port, forward.host_port) for forward in body.forwards],
-        services.inventory.used_host_ports(node.node_id),
+        services.inventory.used_host_ports_within(connection, node.node_id),
         free_ports(),
     )
     return Server(
@@ -230,8 +239,8 @@ def _node(services: Services, reference: str | None) -> Node:
         return nodes[0]
     if not nodes:
         raise InvalidInput(
-            "there is no node to put a server on", hint="POST /v1/nodes adds one.", field="node"
+            "there is no node to put a server on", hint="POST /v1/nodes adds one.", field="node_id"
         )
     raise InvalidInput(
-        "there is more than one node", hint="Name one in the field node.", field="node"
+        "there is more than one node", hint="Name one in the field node_id.", field="node_id"
     )

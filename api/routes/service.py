@@ -27,14 +27,17 @@ def read_health(services: ServicesDependency) -> HealthView:
     return HealthView(status="ok")
 
 
-@router.get("/v1/host-key", tags=["servers"], responses=problems(422, 502))
+@router.get("/v1/host-key", tags=["servers"], responses=problems())
 def read_host_key(
     services: ServicesDependency,
     _caller: CallerDependency,
     address: Annotated[Address, Query(examples=["192.0.2.10"])],
     port: Annotated[int, Query(ge=1, le=65535)] = 22,
 ) -> HostKeyView:
-    """The host key that a server shows now, for a person to compare. Nothing is pinned by this."""
+    """The host key that a server shows now. It is **not trusted**: anybody on the way could show
+    one. Compare its fingerprint over another channel (the server's console, its provider) before
+    you enrol the server with it. Nothing is pinned by this.
+    """
     checked = checked_address(address)
     host_key = services.shown_host_key(checked, port)
     return HostKeyView(

@@ -15,7 +15,7 @@ from managed.domain.errors import (
     NotSupported,
 )
 from managed.domain.jobs import JobKind
-from managed.domain.rescue import rescue_limitation
+from managed.domain.rescue import RescueSession, rescue_limitation
 from managed.domain.servers import PortForward, Server, ServerOrigin, ServerStatus
 from managed.domain.snapshots import SnapshotRecord, snapshot_to_restore
 
@@ -24,9 +24,12 @@ _NEEDS_NODE = {JobKind.POWER, JobKind.RESCUE, JobKind.UNRESCUE, JobKind.RESTORE}
 _WORKS_IN_RESCUE = {JobKind.RESCUE, JobKind.UNRESCUE, JobKind.RESTORE, JobKind.DELETE}
 
 
-def submission_refusal(server: Server, kind: JobKind) -> ManagedError | None:
-    """Why the server as it stands cannot have such a job, or None. Whether another job holds it
-    is not asked here: the queue knows that in its transaction.
+def submission_refusal(
+    server: Server, kind: JobKind, session: RescueSession | None
+) -> ManagedError | None:
+    """Why the server as it stands, with its open rescue session if it has one, cannot have such a
+    job; or None. Whether another job holds it is not asked here: the queue knows that in its
+    transaction.
     """
     limitation = rescue_limitation(server) if kind in _NEEDS_NODE else None
     if limitation is not None:
@@ -40,21 +43,25 @@ def submission_refusal(server: Server, kind: JobKind) -> ManagedError | None:
             f"{server.name} was created here; there is nothing to enrol",
             server_id=server.server_id,
         )
-    return _refusal_by_status(server, kind)
+    return _refusal_by_state(server, kind, session)
 
 
-def _refusal_by_status(server: Server, kind: JobKind) -> ManagedError | None:
-    if server.status is ServerStatus.NEW and kind not in (JobKind.ENROL, JobKind.DELETE):
+def _refusal_by_state(
+    server: Server, kind: JobKind, session: RescueSession | None
+) -> ManagedError | None:
+    # The session that installs a new server is no rescue: the server is as new as before it.
+    status = session.status_before if session else server.status
+    if status is ServerStatus.NEW and kind not in (JobKind.ENROL, JobKind.DELETE):
         enrolled = server.origin is ServerOrigin.ENROLLED
         hint = "Ask for a job of the kind enrol first." if enrolled else "Wait for its create job."
         return Conflict(f"{server.name} is not under management yet", hint=hint, status="new")
-    if server.status is ServerStatus.RESCUE and kind not in _WORKS_IN_RESCUE:
+    if session is not None and kind not in _WORKS_IN_RESCUE:
         return Conflict(
             f"{server.name} is in a rescue session",
             hint="End it with a job of the kind unrescue first.",
-            status="rescue",
+            session_id=session.session_id,
         )
-    if kind is JobKind.UNRESCUE and server.status is not ServerStatus.RESCUE:
+    if kind is JobKind.UNRESCUE and session is None:
         return Conflict(f"{server.name} is in no rescue session", status=server.status.value)
     return None
 

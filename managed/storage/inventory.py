@@ -166,6 +166,13 @@ class Inventory:
         with reading(self._engine) as connection:
             return _used_ports(connection, node_id)
 
+    def used_host_ports_within(self, connection: Connection, node_id: str) -> set[int]:
+        """The same inside the caller's transaction, which holds the node until it ends: two that
+        choose ports for new servers go one after the other.
+        """
+        connection.execute(select(nodes.c.id).where(nodes.c.id == node_id).with_for_update())
+        return _used_ports(connection, node_id)
+
 
 def _used_ports(connection: Connection, node_id: str | None) -> set[int]:
     query = select(servers.c.spec).where(
