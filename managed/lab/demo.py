@@ -33,7 +33,8 @@ from managed.lab.demo_report import DemoReport
 from managed.lab.demo_site import SiteContent, install_site, site_content
 from managed.lab.job_display import JobDisplay
 from managed.lab.libvirtd import PrivateLibvirtd
-from managed.lab.service import free_port, service_url
+from managed.lab.ports import free_port
+from managed.lab.service import service_url
 from managed.settings import Settings
 
 STEPS: Final = (

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
 from collections.abc import Iterator
 from typing import Final
 
 from managed.domain.errors import Conflict
 
-# Below the range from which Linux takes ports for outgoing connections.
+# Below the range from which Linux takes ports for outgoing connections, and below 32768, above
+# which apt-cacher-ng cannot listen (3.7.4: "Error resolving address for binding").
 FIRST: Final = 20_000
 LAST: Final = 29_999
 
@@ -33,11 +35,11 @@ def free_ports() -> Iterator[int]:
     return (port for port in range(FIRST, LAST + 1) if port_is_free(port))
 
 
-def free_port_for_us() -> int:
-    """A port for a server of the embedded service, from the upper end so that it is in no lab
-    server's way.
+def free_port() -> int:
+    """A port for a server of the embedded service. Chosen at random, so that two services that
+    start at one moment hardly meet.
     """
-    for port in range(LAST, FIRST, -1):
+    for port in random.sample(range(FIRST, LAST + 1), 1000):
         if port_is_free(port):
             return port
     raise Conflict(f"no port from {FIRST} to {LAST} is free on this machine")

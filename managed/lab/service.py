@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 import threading
 import time
@@ -22,13 +21,14 @@ from typing import Final
 
 import httpx
 
-from managed.domain.errors import Conflict, ManagedError, MissingRequirement
+from managed.domain.errors import Conflict, ManagedError, MissingRequirement, Unavailable
 from managed.domain.secrets import Secret
 from managed.drivers.gateway import GatewaySettings, gateway_server
 from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.server_process import ServerProcess
 from managed.lab.apt_cache import apt_cache_server, guest_proxy_url
 from managed.lab.local_node import register_local_node
+from managed.lab.ports import free_port, port_is_free
 from managed.lab.s3_server import S3ServerSettings, s3_server
 from managed.settings import Settings
 from managed.wiring import open_installation, prepare_installation
@@ -119,11 +119,12 @@ class EmbeddedService:
 
     def _start_apt_cache(self) -> None:
         """Guests fetch packages through a cache on loopback, where one is installed."""
+        port = free_port()
         try:
-            port = free_port()
             self._add("apt-cache", apt_cache_server(self.settings.state, port, self._log("apt")))
-        except MissingRequirement:
-            self.say("no package cache: apt-cacher-ng is not installed; servers fetch directly")
+        except (MissingRequirement, Unavailable) as error:
+            self._drop("apt-cache")
+            self.say(f"no package cache, servers fetch directly: {error.message}")
             return
         self._apt_proxy = guest_proxy_url(port)
 
@@ -151,6 +152,13 @@ class EmbeddedService:
         self.parts.append(Part(name, process, stop_seconds))
         process.wait(_START_SECONDS)
         self.say(f"{name} is up")
+
+    def _drop(self, name: str) -> None:
+        """End a part that is not needed."""
+        for part in self.parts:
+            if part.name == name:
+                part.process.stop(part.stop_seconds)
+        self.parts = [part for part in self.parts if part.name != name]
 
     def _environment(self, keys: S3Settings | None) -> dict[str, str]:
         environment = self.settings.environment()
@@ -180,16 +188,12 @@ class EmbeddedService:
         return self.settings.state / "log" / f"{name}.log"
 
     def _refuse_used_port(self) -> None:
-        address = (self.settings.listen_address, self.settings.listen_port)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-            except OSError as error:
-                raise Conflict(
-                    f"port {address[1]} on {address[0]} is in use: {error.strerror}",
-                    hint="Stop what listens there, or set MANAGED_LISTEN_PORT.",
-                ) from error
+        address, port = self.settings.listen_address, self.settings.listen_port
+        if not port_is_free(port, address):
+            raise Conflict(
+                f"port {port} on {address} is in use",
+                hint="Stop what listens there, or set MANAGED_LISTEN_PORT.",
+            )
 
 
 def service_url(settings: Settings) -> str:
@@ -217,14 +221,6 @@ def embedded_s3_keys(settings: Settings) -> S3Settings | None:
         access_key=Secret(keys["access_key"]),
         secret_key=Secret(keys["secret_key"]),
     )
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

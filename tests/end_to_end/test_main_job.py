@@ -26,7 +26,7 @@ from managed.drivers.processes import descendants, running_processes
 from managed.lab.demo import STEPS, Demo, DemoService, clean_up
 from managed.lab.demo_images import build_missing_images
 from managed.lab.demo_report import DemoReport
-from managed.lab.service import free_port
+from managed.lab.ports import free_port
 from managed.settings import Settings
 from managed.storage.database import open_database
 from managed.wiring import Installation
