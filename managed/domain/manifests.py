@@ -232,8 +232,10 @@ def _compared(a: T | None, b: T | None, path_of: Callable[[T], str]) -> int:
         return 1
     if b is None:
         return -1
-    left, right = tree_order(path_of(a)), tree_order(path_of(b))
-    return (left > right) - (left < right)
+    left, right = path_of(a), path_of(b)
+    if left == right:
+        return 0
+    return 1 if tree_order(left) > tree_order(right) else -1
 
 
 def manifest_differences(

@@ -146,13 +146,16 @@ class Vm:
         variables = {"MANAGED_RUN_DIR": RUN_DIRECTORY, **(environment or {})}
         exports = "".join(f"export {key}='{value}'\n" for key, value in variables.items())
         start = f'exec python3 {RUN_DIRECTORY}/script "$(cat {RUN_DIRECTORY}/input)" 2>&1\n'
-        ended = subprocess.run(
-            (*self.ssh_command(), "sh -s"),
-            input=(exports + start).encode(),
-            capture_output=True,
-            timeout=1800,
-        )
-        log = ended.stdout.decode(errors="replace")
+        path = self.directory / f"{name}.log"
+        with path.open("wb") as output:
+            ended = subprocess.run(
+                (*self.ssh_command(), "sh -s"),
+                input=(exports + start).encode(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=1800,
+            )
+        log = path.read_text(errors="replace")
         assert ended.returncode in accepted, f"{name}: {ended.returncode}\n{log[-6000:]}"
         return json.loads(self.run(f"cat {RUN_DIRECTORY}/result.json")), log
 
