@@ -243,7 +243,7 @@ class Demo:
     def _job(self, kind: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         path = f"/v1/servers/{self.server['id']}/jobs"
         answer = self.client.post(
-            path, {"kind": kind, "parameters": parameters}, idempotency_key=f"demo-{kind}"
+            path, {"kind": kind, **parameters}, idempotency_key=f"demo-{kind}"
         )
         return self._follow(kind, answer)
 
