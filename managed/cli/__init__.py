@@ -1,0 +1,81 @@
+"""The command line: `managed …`. Talks to the service over HTTP; `lab`, `cells`, `images` and
+`doctor` work on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from typer.exceptions import Abort, TyperException
+
+from managed.cli import cells, images, jobs, lab, servers, service, snapshots
+from managed.domain.errors import InvalidInput, ManagedError, Unavailable
+
+REFUSED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    name="managed",
+    help="Patches, hardens, backs up, rescues and restores the servers of managed-VPS plans.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every command takes --json. Exit status: 0 done, 1 refused or failed, 2 misused, "
+    "3 the service does not answer, 130 interrupted.",
+)
+service.add_to(app)
+for name, commands in (
+    ("servers", servers.app),
+    ("jobs", jobs.app),
+    ("snapshots", snapshots.app),
+    ("lab", lab.app),
+    ("cells", cells.app),
+    ("images", images.app),
+):
+    app.add_typer(commands, name=name)
+
+
+def main() -> NoReturn:
+    """The entry point of the program."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command; returns its exit status. Errors are one sentence and what to do about it."""
+    try:
+        status = app(args=list(arguments), prog_name="managed", standalone_mode=False)
+    except ManagedError as error:
+        _show(error, as_json="--json" in arguments)
+        return UNAVAILABLE if isinstance(error, Unavailable) else REFUSED
+    except TyperException as error:
+        _show_misuse(error, as_json="--json" in arguments)
+        return USAGE
+    except (Abort, KeyboardInterrupt):
+        Console(stderr=True).print("interrupted")
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0
+
+
+def _show(error: ManagedError, *, as_json: bool) -> None:
+    if as_json:
+        sys.stderr.write(json.dumps({"error": error.as_json()}) + "\n")
+        return
+    console = Console(stderr=True)
+    console.print(f"[bold red]error:[/] {_plain(error.message)}", highlight=False)
+    if error.hint:
+        console.print(f"[dim]{_plain(error.hint)}[/]", highlight=False)
+
+
+def _show_misuse(error: TyperException, *, as_json: bool) -> None:
+    """A wrong option or argument: no defect, so no more than what is wrong and where to look."""
+    message = str(getattr(error, "format_message", lambda: error)())
+    _show(InvalidInput(message, hint="See: managed --help"), as_json=as_json)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

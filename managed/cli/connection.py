@@ -1,0 +1,36 @@
+"""The service that commands talk to: the one of this environment's settings."""
+
+from __future__ import annotations
+
+import getpass
+import os
+
+from managed.client import ManagedClient
+from managed.domain.errors import MissingRequirement
+from managed.lab.service import service_url
+from managed.settings import settings
+
+
+def client() -> ManagedClient:
+    """A client with the installation's token; says who asks, for the record."""
+    path = settings().api_token
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except PermissionError as error:
+        raise MissingRequirement(
+            f"the token file {path} is not yours to read", hint="Run this again with sudo."
+        ) from error
+    except OSError as error:
+        raise MissingRequirement(
+            f"there is no token file at {path}",
+            hint="Start the service with `make serve` first, or set MANAGED_STATE_DIR.",
+        ) from error
+    return ManagedClient(service_url(settings()), token, requested_by=_login_name())
+
+
+def _login_name() -> str:
+    """Who typed the command, also under sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"

@@ -1,0 +1,104 @@
+"""`managed lab`: this machine's own node, and a hand on the servers that run there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from managed.cli.output import AsJson, console, print_json
+from managed.domain.connections import Endpoint
+from managed.domain.errors import Conflict, NotFound
+from managed.domain.servers import Server
+from managed.lab.breakage import break_server
+from managed.lab.demo_images import build_missing_images
+from managed.lab.interactive_ssh import interactive_ssh
+from managed.lab.libvirtd import PrivateLibvirtd
+from managed.lab.local_node import register_local_node
+from managed.lab.service import only_service
+from managed.settings import settings
+from managed.wiring import Installation, open_installation, prepare_installation
+
+app = typer.Typer(help="This machine's own node and its servers.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The server's name.")]
+
+
+@app.command()
+def up(as_json: AsJson = False) -> None:
+    """Start this machine's libvirt, build missing images, and put the node on record."""
+
+    def say(line: str) -> None:
+        if not as_json:
+            console().print(line, markup=False)
+
+    prepare_installation(settings())
+    build_missing_images(settings(), say)
+    node = register_local_node(open_installation(settings()))
+    if as_json:
+        print_json({"node": node.name, "id": node.node_id, "libvirt_uri": node.libvirt_uri})
+    else:
+        console().print(f"node {node.name} is up: {node.libvirt_uri}", soft_wrap=True)
+
+
+@app.command()
+def down(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pull the plug of every server on this machine and end its private libvirt."""
+    if not yes:
+        typer.confirm("Every server of this lab is powered off. Go on?", abort=True)
+    if os.geteuid() == 0:
+        with only_service(settings()):
+            PrivateLibvirtd(settings().state).stop_everything()
+    if as_json:
+        print_json({"down": True})
+    else:
+        console().print("the lab is down; disks are kept")
+
+
+@app.command()
+def ssh(
+    name: Name,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="A command; without, a shell. After --.")
+    ] = None,
+) -> None:
+    """Log into a server (or its open rescue session) as we do, with its pinned host key."""
+    endpoint = _endpoint(name)[1]
+    raise typer.Exit(interactive_ssh(endpoint, command or [], settings().runtime))
+
+
+@app.command("break")
+def break_(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Destroy a server beyond booting: partition table, /boot and /etc are erased."""
+    server, endpoint, installation = _endpoint(name)
+    if server.node_id is None:
+        raise Conflict(f"{name} is not a server of this lab", hint="Only those may be broken.")
+    if not yes and not sys.stdin.isatty():
+        raise Conflict(f"nobody is here to confirm that {name} be destroyed", hint="Give --yes.")
+    if not yes:
+        console().print(f"[red]This erases the partition table, /boot and /etc of {name}.[/]")
+        if typer.prompt("Type the server's name to go on") != name:
+            raise typer.Abort
+    found = break_server(installation.shell, endpoint, server.disk_serial)
+    if as_json:
+        print_json(found)
+    else:
+        console().print(f"{name} is destroyed. Bring it back with:")
+        console().print(f"  managed jobs submit {name} restore --watch")
+
+
+def _endpoint(name: str) -> tuple[Server, Endpoint, Installation]:
+    installation = open_installation(settings())
+    server = installation.inventory.by_name(name)
+    if server is None:
+        raise NotFound(f"there is no server named {name}", hint="See: managed servers list")
+    return server, installation.world.endpoint(server.server_id), installation

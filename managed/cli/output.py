@@ -1,0 +1,95 @@
+"""What commands print: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+_COLOURS = {
+    "succeeded": "green",
+    "active": "green",
+    "done": "green",
+    "ok": "green",
+    "running": "cyan",
+    "waiting": "cyan",
+    "queued": "blue",
+    "new": "blue",
+    "rescue": "yellow",
+    "undone": "yellow",
+    "warning": "yellow",
+    "cancelled": "yellow",
+    "failed": "red",
+    "broken": "red",
+    "missing": "red",
+    "undo-failed": "red",
+}
+
+
+def console() -> Console:
+    """Standard output as it is now."""
+    return Console(highlight=False)
+
+
+def print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
+    """A plain table; `empty` is said instead when there is no row. Colours words of status."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("id", "job", "kind", "status", "when"))
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console().print(table if table.row_count else empty)
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """One "name  value" line per field that has a value."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        if value not in (None, "", [], {}):
+            table.add_row(name, _cell(value))
+    console().print(table)
+
+
+def moment(text: str | None) -> str:
+    """A time of the API in this machine's zone, to the second."""
+    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}" if text else ""
+
+
+def duration(began: str | None, ended: str | None) -> str:
+    if not began or not ended:
+        return ""
+    seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes:.0f} min {rest:02.0f} s" if minutes else f"{rest:.1f} s"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def _cell(value: Any) -> Text:
+    if isinstance(value, Mapping | list):
+        return Text(json.dumps(value))
+    text = "" if value is None else str(value)
+    return Text(text, style=_COLOURS.get(text, ""))
