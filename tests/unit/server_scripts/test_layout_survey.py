@@ -1,0 +1,119 @@
+"""What a backup covers and what is recorded of disks, from what Linux prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from managed.domain.disk_layouts import EXT4_FEATURES, Filesystem, FilesystemKind
+from managed.server_scripts._databases import MYSQL_END, dump, parsed_clusters
+from managed.server_scripts._disk import format_command, mount_options, partition_device
+from managed.server_scripts._layout_survey import covered_mounts, parsed_blkid, parsed_mounts
+from managed.server_scripts._run import ScriptFailed
+
+MOUNTINFO = """\
+22 27 0:20 / /sys rw,nosuid - sysfs sysfs rw
+23 27 0:21 / /proc rw - proc proc rw
+27 1 254:3 / / rw,relatime shared:1 - ext4 /dev/vda3 rw,errors=remount-ro
+30 27 0:24 / /run rw,nosuid - tmpfs tmpfs rw,size=99536k
+40 27 254:2 / /boot/efi rw,relatime - vfat /dev/vda2 rw,fmask=0077
+41 27 254:17 / /srv/with\\040space rw - xfs /dev/vdb1 rw
+42 27 254:3 /var/data /mnt/bound rw - ext4 /dev/vda3 rw
+43 27 254:17 / /mnt/again/deeper/still rw - xfs /dev/vdb1 rw
+44 27 7:1 / /snap/core/1 ro - squashfs /dev/loop1 ro
+45 27 7:2 / /mnt/image rw - ext4 /dev/loop2 rw
+46 27 0:50 / /net rw - nfs4 host:/export rw
+47 27 0:51 / /var/lib/docker/overlay rw - overlay overlay rw
+"""
+
+
+def test_local_filesystems_are_covered_once_each() -> None:
+    covered = covered_mounts(parsed_mounts(MOUNTINFO))
+
+    assert [mount.place for mount in covered] == ["/", "/boot/efi", "/srv/with space"]
+    assert covered[0].options == "rw,relatime,rw,errors=remount-ro"
+
+
+def test_a_root_in_memory_is_covered_all_the_same() -> None:
+    covered = covered_mounts(parsed_mounts("1 0 0:9 / / rw - overlay overlay rw"))
+
+    assert [mount.place for mount in covered] == ["/"]
+
+
+def test_blkids_odd_characters_are_read() -> None:
+    text = "DEVNAME=/dev/vda1\nPART_ENTRY_NAME=EFI\\x20System\nLABEL=my\\ disk\nTYPE=ext4\n"
+
+    assert parsed_blkid(text) == {
+        "DEVNAME": "/dev/vda1",
+        "PART_ENTRY_NAME": "EFI System",
+        "LABEL": "my disk",
+        "TYPE": "ext4",
+    }
+
+
+def test_filesystems_are_made_with_the_recorded_identity() -> None:
+    root = Filesystem(FilesystemKind.EXT4, "u-u-i-d", "root", "/", "rw", ("extent", "64bit"))
+    command = format_command(root, "/dev/vda3")
+
+    assert command[-1] == "/dev/vda3"
+    assert command[3:5] == ("-U", "u-u-i-d")
+    assert "none,extent,64bit" in command
+    unknown = format_command(Filesystem(FilesystemKind.EXT4, "u"), "/dev/vda3")
+    assert ",".join(("none", *EXT4_FEATURES)) in unknown
+    efi = format_command(Filesystem(FilesystemKind.VFAT, "ABCD-0123", "EFI"), "/dev/vda2")
+    assert efi == ("mkfs.vfat", "-i", "ABCD0123", "-n", "EFI", "/dev/vda2")
+    swap = format_command(Filesystem(FilesystemKind.SWAP, "u"), "/dev/vda5")
+    assert swap == ("mkswap", "--uuid", "u", "/dev/vda5")
+
+
+def test_only_options_that_change_how_files_look_are_used_for_mounting() -> None:
+    efi = Filesystem(
+        FilesystemKind.VFAT, "A", "", "/boot/efi", "ro,fmask=0077,utf8,errors=remount-ro"
+    )
+    root = Filesystem(FilesystemKind.EXT4, "A", "", "/", "ro,quota,uid=3")
+
+    assert mount_options(efi) == "rw,noatime,fmask=0077,utf8"
+    assert mount_options(root) == "rw,noatime"
+
+
+def test_partitions_of_disks_that_end_with_a_digit() -> None:
+    assert partition_device(Path("/dev/vdb"), 3) == Path("/dev/vdb3")
+    assert partition_device(Path("/dev/nvme0n1"), 3) == Path("/dev/nvme0n1p3")
+
+
+def test_postgresql_clusters_are_read() -> None:
+    text = "15 main 5432 online postgres /var/lib/postgresql/15/main /var/log/x\n"
+
+    assert parsed_clusters(text) == [
+        {
+            "version": "15",
+            "name": "main",
+            "port": "5432",
+            "status": "online",
+            "owner": "postgres",
+        }
+    ]
+
+
+@pytest.fixture
+def old_dump(tmp_path: Path) -> Path:
+    path = tmp_path / "mariadb.sql"
+    path.write_text("old")
+    return path
+
+
+def test_a_complete_dump_replaces_the_old_one(old_dump: Path) -> None:
+    result = dump(("echo", MYSQL_END.decode()), old_dump, MYSQL_END, "mariadb", "all")
+
+    assert result["bytes"] == old_dump.stat().st_size == len(MYSQL_END) + 1
+    assert old_dump.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("command", ["echo cut short", "echo '-- Dump completed'; exit 2"])
+def test_a_failed_or_incomplete_dump_leaves_the_old_one(old_dump: Path, command: str) -> None:
+    with pytest.raises(ScriptFailed, match="can't be dumped"):
+        dump(("sh", "-c", command), old_dump, MYSQL_END, "mariadb", "all")
+
+    assert old_dump.read_text() == "old"
+    assert list(old_dump.parent.iterdir()) == [old_dump]
