@@ -1,5 +1,6 @@
 """The command line: `managed …`. Talks to the service over HTTP; `lab`, `cells`, `images` and
-`doctor` work on this machine.
+`doctor` work on this machine. What only they need is imported when they run, because it takes
+seconds and a command that only asks the service should not.
 """
 
 from __future__ import annotations
@@ -72,9 +73,10 @@ def _show(error: ManagedError, *, as_json: bool) -> None:
 
 
 def _show_misuse(error: TyperException, *, as_json: bool) -> None:
-    """A wrong option or argument: no defect, so no more than what is wrong and where to look."""
+    """A wrong option or argument; nothing to say where only the help was shown."""
     message = str(getattr(error, "format_message", lambda: error)())
-    _show(InvalidInput(message, hint="See: managed --help"), as_json=as_json)
+    if message:
+        _show(InvalidInput(message, hint="See: managed --help"), as_json=as_json)
 
 
 def _plain(text: str) -> str:

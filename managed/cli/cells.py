@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from images.sources import resolve_sources
 from managed.cli.output import AsJson, console, print_json, print_table
-from managed.lab.cell_image import build_cell_root
-from managed.lab.cells import Cell, cells_down, list_cells, start_cell
 from managed.settings import settings
+
+if TYPE_CHECKING:
+    from managed.lab.cells import Cell
 
 app = typer.Typer(help="Containers for tests of many servers; need root.", no_args_is_help=True)
 
@@ -23,6 +23,9 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start cells, made when there are none of these names."""
+    from images.sources import resolve_sources
+    from managed.lab.cell_image import build_cell_root
+    from managed.lab.cells import start_cell
 
     def say(line: str) -> None:
         if not as_json:
@@ -39,6 +42,8 @@ def up(
 @app.command()
 def down(as_json: AsJson = False) -> None:
     """Stop and remove every cell."""
+    from managed.lab.cells import cells_down
+
     names = cells_down(_folder())
     if as_json:
         print_json({"removed": names})
@@ -49,6 +54,8 @@ def down(as_json: AsJson = False) -> None:
 @app.command("list")
 def list_all(as_json: AsJson = False) -> None:
     """List the cells."""
+    from managed.lab.cells import list_cells
+
     _show(list_cells(_folder()), as_json=as_json)
 
 

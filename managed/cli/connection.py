@@ -7,7 +7,6 @@ import os
 
 from managed.client import ManagedClient
 from managed.domain.errors import MissingRequirement
-from managed.lab.service import service_url
 from managed.settings import settings
 
 
@@ -25,7 +24,8 @@ def client() -> ManagedClient:
             f"there is no token file at {path}",
             hint="Start the service with `make serve` first, or set MANAGED_STATE_DIR.",
         ) from error
-    return ManagedClient(service_url(settings()), token, requested_by=_login_name())
+    address = f"http://{settings().listen_address}:{settings().listen_port}"
+    return ManagedClient(address, token, requested_by=_login_name())
 
 
 def _login_name() -> str:

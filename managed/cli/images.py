@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from images.build import build_images, up_to_date_image
 from images.store import ImageName, built_image
 from managed.cli.output import AsJson, console, print_json, print_table, size
 from managed.settings import settings
@@ -21,6 +20,8 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Build what is missing or out of date. Takes a minute each, as root."""
+    from images.build import build_images
+
     out = console()
 
     def say(line: str) -> None:
@@ -48,6 +49,8 @@ def list_images(as_json: AsJson = False) -> None:
 
 
 def _row(name: ImageName) -> dict[str, str | None]:
+    from images.build import up_to_date_image
+
     image = built_image(name, settings().images)
     if image is None:
         return {"name": name.value, "status": "missing", "built_at": None, "size": None}

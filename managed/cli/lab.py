@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,14 +12,10 @@ from managed.cli.output import AsJson, console, print_json
 from managed.domain.connections import Endpoint
 from managed.domain.errors import Conflict, NotFound
 from managed.domain.servers import Server
-from managed.lab.breakage import break_server
-from managed.lab.demo_images import build_missing_images
-from managed.lab.interactive_ssh import interactive_ssh
-from managed.lab.libvirtd import PrivateLibvirtd
-from managed.lab.local_node import register_local_node
-from managed.lab.service import only_service
 from managed.settings import settings
-from managed.wiring import Installation, open_installation, prepare_installation
+
+if TYPE_CHECKING:
+    from managed.wiring import Installation
 
 app = typer.Typer(help="This machine's own node and its servers.", no_args_is_help=True)
 
@@ -29,6 +25,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The server's name.")]
 @app.command()
 def up(as_json: AsJson = False) -> None:
     """Start this machine's libvirt, build missing images, and put the node on record."""
+    from managed.lab.demo_images import build_missing_images
+    from managed.lab.local_node import register_local_node
+    from managed.wiring import open_installation, prepare_installation
 
     def say(line: str) -> None:
         if not as_json:
@@ -49,6 +48,9 @@ def down(
     as_json: AsJson = False,
 ) -> None:
     """Pull the plug of every server on this machine and end its private libvirt."""
+    from managed.lab.libvirtd import PrivateLibvirtd
+    from managed.lab.service import only_service
+
     if not yes:
         typer.confirm("Every server of this lab is powered off. Go on?", abort=True)
     if os.geteuid() == 0:
@@ -68,6 +70,8 @@ def ssh(
     ] = None,
 ) -> None:
     """Log into a server (or its open rescue session) as we do, with its pinned host key."""
+    from managed.lab.interactive_ssh import interactive_ssh
+
     endpoint = _endpoint(name)[1]
     raise typer.Exit(interactive_ssh(endpoint, command or [], settings().runtime))
 
@@ -79,6 +83,8 @@ def break_(
     as_json: AsJson = False,
 ) -> None:
     """Destroy a server beyond booting: partition table, /boot and /etc are erased."""
+    from managed.lab.breakage import break_server
+
     server, endpoint, installation = _endpoint(name)
     if server.node_id is None:
         raise Conflict(f"{name} is not a server of this lab", hint="Only those may be broken.")
@@ -97,6 +103,8 @@ def break_(
 
 
 def _endpoint(name: str) -> tuple[Server, Endpoint, Installation]:
+    from managed.wiring import open_installation
+
     installation = open_installation(settings())
     server = installation.inventory.by_name(name)
     if server is None:

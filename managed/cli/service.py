@@ -8,15 +8,14 @@ from typing import Annotated
 import typer
 
 from managed.cli.output import AsJson, console, print_json, print_table
-from managed.lab.demo import clean_up, run_demo
-from managed.lab.doctor import Need, examine
-from managed.lab.service import serve as serve_here
-from managed.logs import configure_logs
 from managed.settings import settings
 
 
 def serve(as_json: AsJson = False) -> None:
     """Start the embedded service and stay up: API, worker, clock, S3 and gateway."""
+    from managed.lab.service import serve as serve_here
+    from managed.logs import configure_logs
+
     configure_logs(settings())
     out = console()
 
@@ -39,6 +38,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run the main job on a real VPS: patch, harden, back up, destroy, rescue, restore, prove."""
+    from managed.lab.demo import clean_up, run_demo
+
     if down:
         state_dir = settings().state / "demo" / "state"
         clean_up(settings().model_copy(update={"state_dir": state_dir}), console().print)
@@ -53,6 +54,8 @@ def demo(
 
 def doctor(as_json: AsJson = False) -> None:
     """Check every tool, version and permission that is needed, and say how to mend it."""
+    from managed.lab.doctor import Need, examine
+
     findings = examine(settings())
     wanting = [f for f in findings if not f.is_well and f.need is Need.REQUIRED]
     if as_json:
