@@ -65,8 +65,10 @@ def place() -> Iterator[Storage]:
 
 
 def restic_on(place: Storage) -> ResticRepositories:
-    settings = ResticSettings(restic_binary(), place.directory / "cache", place.settings)
-    return ResticRepositories(settings, place.objects)
+    return ResticRepositories(
+        ResticSettings(restic_binary(), place.directory / "cache", place.settings, lock_patience=1),
+        place.objects,
+    )
 
 
 def _fake_bench(folder: Path) -> Bench:
@@ -267,10 +269,7 @@ def test_restic_is_there_and_new_enough(place: Storage) -> None:
 
 
 @pytest.mark.integration
-def test_the_lock_of_a_running_backup_is_respected(
-    place: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("managed.drivers.restic.commands.LOCK_PATIENCE", "1s")
+def test_the_lock_of_a_running_backup_is_respected(place: Storage, tmp_path: Path) -> None:
     bench = _real_bench(tmp_path, place)
     repository = bench.new_repository()
     client = client_of(place, repository)
@@ -290,10 +289,7 @@ def test_the_lock_of_a_running_backup_is_respected(
 
 
 @pytest.mark.integration
-def test_a_dead_processs_lock_is_removed_by_itself(
-    place: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("managed.drivers.restic.commands.LOCK_PATIENCE", "1s")
+def test_a_dead_processs_lock_is_removed_by_itself(place: Storage, tmp_path: Path) -> None:
     bench = _real_bench(tmp_path, place)
     repository = bench.new_repository()
     locks = f"repositories/{repository.account}/locks/"

@@ -10,17 +10,19 @@ from managed.domain.snapshots import RepositoryAddress
 from managed.drivers.s3 import S3Settings
 
 REPOSITORIES: Final = "repositories"
-LOCK_PATIENCE: Final = "30s"
 
 
 @dataclass(frozen=True)
 class ResticSettings:
-    """`cache_directory` belongs to us alone. `connections` at once to the bucket."""
+    """`cache_directory` belongs to us alone. `connections` at once to the bucket; `lock_patience`
+    in seconds, how long a lock of somebody else's is waited for.
+    """
 
     binary: Path
     cache_directory: Path
     store: S3Settings
     connections: int = 8
+    lock_patience: int = 30
 
 
 def repository_url(store: S3Settings, account: str) -> str:
@@ -75,7 +77,7 @@ def unlock_command(settings: ResticSettings, key_id: str) -> tuple[str, ...]:
 def _restic(settings: ResticSettings, key_id: str = "") -> tuple[str, ...]:
     """The key is named because restic tries 20 keys at most, and root on a server can add some."""
     return (
-        *(str(settings.binary), "--json", "--retry-lock", LOCK_PATIENCE),
+        *(str(settings.binary), "--json", "--retry-lock", f"{settings.lock_patience}s"),
         *("--option", "s3.bucket-lookup=path"),
         *("--option", f"s3.connections={settings.connections}"),
         *(("--key-hint", key_id) if key_id else ()),
