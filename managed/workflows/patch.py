@@ -37,6 +37,7 @@ def update(context: StepContext) -> Outcome:
             "time_limit": int(limit.total_seconds()),
         },
         limit=limit,
+        stoppable=False,
     )
     found = detached(context, "update", script, start_by_playbook)
     if isinstance(found, Wait):

@@ -26,13 +26,16 @@ RUNS_DIRECTORY = "/var/lib/managed/runs"
 
 @dataclass(frozen=True)
 class ServerScript:
-    """A script of managed.server_scripts with its input. `limit` is how long it may take."""
+    """A script of managed.server_scripts with its input. `limit` is how long it may take; one that
+    is not `stoppable` (it runs dpkg) is never ended for that, only given up by us.
+    """
 
     name: str
     given: Mapping[str, Json]
     limit: timedelta
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     needs_gateway: bool = False
+    stoppable: bool = True
 
     def request(self, run_id: str) -> RunRequest:
         return RunRequest(
@@ -40,7 +43,7 @@ class ServerScript:
             script=script_source(self.name),
             arguments=(json.dumps(self.given),),
             secrets=self.secrets,
-            time_limit=int(self.limit.total_seconds()),
+            time_limit=int(self.limit.total_seconds()) if self.stoppable else 0,
         )
 
 
