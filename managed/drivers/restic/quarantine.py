@@ -42,7 +42,7 @@ CLOCK_TOLERANCE: Final = timedelta(hours=1)
 READERS: Final = 4
 MEBIBYTE: Final = 1024 * 1024
 _NAME: Final = re.compile(r"(?:(keys|index|snapshots|locks)/|data/([0-9a-f]{2})/)([0-9a-f]{64})")
-_PLAIN: Final = re.compile(r"(?!.*(?:^|/)\.)[A-Za-z0-9._/-]{1,200}(?<!/)")
+_PLAIN: Final = re.compile(r"(?!.*(?:^|/)[./])[A-Za-z0-9._/-]{1,200}(?<!/)")
 
 
 class Kind(StrEnum):
@@ -84,7 +84,7 @@ def place_of(name: str) -> Place | None:
 
 def quarantine_key(account: str, moment: datetime, name: str) -> str:
     """Where a stray goes. Names that a bucket or a file system may not take become their hash."""
-    if not _PLAIN.fullmatch(name) or "//" in name:
+    if not _PLAIN.fullmatch(name):
         name = f"odd-names/{hashlib.sha256(name.encode(errors='replace')).hexdigest()}"
     return f"{QUARANTINE}/{account}/{moment:%Y%m%dT%H%M%SZ}/{name}"
 
