@@ -1,0 +1,73 @@
+# Each target works as the first command in a fresh clone: what it needs is set up before.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+# Images, cells and the lab's own libvirt need root; for others these commands go through sudo.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+PYTEST := $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)
+
+.PHONY: help
+help:  ## Explain the targets (this)
+	@echo 'make <target>, where target is one of:'
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Settings come from the environment (MANAGED_…, see managed/settings.py), such as'
+	@echo 'MANAGED_LISTEN_PORT=8080 or MANAGED_DEBIAN_MIRROR. State and logs are in var/.'
+
+.PHONY: setup
+setup:  ## Install packages and the Python environment; quick when nothing is to do
+	@scripts/bootstrap.sh
+
+.PHONY: demo
+demo: setup  ## Run the main job on a real VPS (about 25 minutes without KVM); KEEP=1 leaves it up
+	@$(AS_ROOT) $(BIN)/managed demo $(if $(filter-out 0,$(KEEP)),--keep)
+
+.PHONY: demo-down
+demo-down: setup  ## End what `make demo KEEP=1` has left up
+	@$(AS_ROOT) $(BIN)/managed demo --down
+
+.PHONY: serve
+serve: setup  ## Start the embedded service on 127.0.0.1:8000 and stay up
+	@$(AS_ROOT) $(BIN)/managed serve
+
+.PHONY: test
+test: setup  ## Run all tests, real VMs included (under 40 minutes); TESTS=path for some
+	@$(PYTEST)
+
+.PHONY: test-fast
+test-fast: setup  ## Run all tests that need no VM (under 5 minutes)
+	@$(PYTEST) -m "not vm"
+
+.PHONY: lint
+lint: setup  ## Check style, types, layers and playbooks
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --profile production playbooks
+
+.PHONY: format
+format: setup  ## Put the source in order
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: images
+images: setup  ## Build the rescue image, the operating systems and restic
+	@$(AS_ROOT) $(BIN)/managed images build
+
+.PHONY: doctor
+doctor: setup  ## Check tools, versions and permissions, and say how to mend them
+	@$(AS_ROOT) $(BIN)/managed doctor
+
+.PHONY: clean
+clean:  ## End the lab and remove all that was built, backups of the lab included
+	@if [ -x $(BIN)/managed ]; then \
+		$(AS_ROOT) $(BIN)/managed demo --down && \
+		$(AS_ROOT) $(BIN)/managed cells down && \
+		$(AS_ROOT) $(BIN)/managed lab down --yes; \
+	fi
+	@$(AS_ROOT) rm -rf var .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec $(AS_ROOT) rm -rf {} +
