@@ -130,11 +130,19 @@ class Poller:
         return Answered(_run_facts(report))
 
     async def _log_in(self, server_id: str, question: SshAnswers) -> StillOpen | Answered:
+        if not await asyncio.to_thread(self._has_printed, server_id, question.console):
+            return StillOpen(question)
         endpoint = await asyncio.to_thread(self._world.endpoint, server_id)
         boot_id = await self._world.polls.boot_id(endpoint, timeout=_ASK_SECONDS)
         if boot_id == question.not_boot_id:
             return StillOpen(question, heard=True)
         return Answered({"boot_id": boot_id})
+
+    def _has_printed(self, server_id: str, text: str) -> bool:
+        if not text:
+            return True
+        server = self._world.servers.get(server_id)
+        return text in self._world.hypervisor(server).console_tail(server_id)
 
     def _power(self, server_id: str, question: PowerIs) -> StillOpen | Answered:
         server = self._world.servers.get(server_id)

@@ -2,7 +2,9 @@
 
 `RunEnded` asks whether a detached run on the server has ended; with `tunnel` the poller keeps the
 reverse tunnel to the backup gateway open meanwhile. `SshAnswers` asks whether the server (or its
-rescue session) lets us in with the pinned key, on a boot other than `not_boot_id`.
+rescue session) lets us in with the pinned key, on a boot other than `not_boot_id`; with `console`
+nobody knocks before its serial console has printed that text (QEMU's user network keeps early
+connection attempts and repeats them to the booting guest, which slows it down).
 `PowerIs` asks the hypervisor for a power state. `TimePassed` only waits.
 """
 
@@ -28,6 +30,7 @@ class RunEnded:
 class SshAnswers:
     kind: ClassVar[str] = "ssh-answers"
     not_boot_id: str = ""
+    console: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from managed.ports import RescueBoot
 from managed.workflows.steps import Done, Outcome, StepContext, Wait
 
 _RESCUE_MEMORY_MIB = 1024
+_RESCUE_IS_UP = "managed-rescue: sshd listens"
 _RESCUE_BOOT_SECONDS = 60
 _NORMAL_BOOT_SECONDS = 120
 
@@ -41,7 +42,8 @@ def boot_rescue(
         )
     _boot(context, session, image)
     context.world.servers.set_status(context.job.server_id, ServerStatus.RESCUE)
-    return Wait(SshAnswers(), context.scaled(_RESCUE_BOOT_SECONDS))
+    question = SshAnswers(console=_RESCUE_IS_UP)
+    return Wait(question, context.scaled(_RESCUE_BOOT_SECONDS))
 
 
 def require_rescue(context: StepContext, *, image: str | None = None) -> None:
