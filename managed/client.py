@@ -77,8 +77,10 @@ class ManagedClient:
     def close(self) -> None:
         self._http.close()
 
-    def get(self, path: str, params: Mapping[str, str | int] | None = None) -> Document:
-        return self._request("GET", path, params=params)
+    def get(self, path: str, **query: str | int | None) -> Document:
+        """`query` values of None are left out."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._request("GET", path, params=given)
 
     def post(
         self,
@@ -91,11 +93,11 @@ class ManagedClient:
     def delete(self, path: str, idempotency_key: str | None = None) -> Document:
         return self._request("DELETE", path, idempotency_key=idempotency_key)
 
-    def pages(self, path: str, params: Mapping[str, str | int] | None = None) -> Iterator[Document]:
+    def items(self, path: str, **query: str | int | None) -> Iterator[Document]:
         """Every item of a list, page after page."""
         cursor: str | None = None
         while True:
-            page = self.get(path, {**(params or {}), **({"cursor": cursor} if cursor else {})})
+            page = self.get(path, **{**query, "cursor": cursor})
             yield from page["items"]
             cursor = page.get("next")
             if cursor is None:

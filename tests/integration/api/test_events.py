@@ -1,0 +1,182 @@
+"""Event streams over a real socket, through our own client; and the OpenAPI document."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from managed.client import ApiProblem, ApiUnreachable, ManagedClient
+from managed.domain.jobs import Job
+from tests.integration.api.conftest import ApiBench
+from tests.support.waiting import wait_until
+
+
+def read_messages(live: ManagedClient, job: Job, headers: dict[str, str]) -> list[dict[str, str]]:
+    """The raw fields of every message until the stream ends."""
+    messages: list[dict[str, str]] = [{}]
+    path = f"/v1/jobs/{job.job_id}/events"
+    with live._http.stream("GET", path, headers=headers) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        for line in response.iter_lines():
+            name, _, value = line.partition(": ")
+            if line:
+                messages[-1][name] = value
+            elif messages[-1]:
+                messages.append({})
+    return [message for message in messages if "id" in message]
+
+
+def test_stream_tells_all_and_ends_with_the_job(bench: ApiBench, live: ManagedClient) -> None:
+    job = bench.add_job(bench.add_server())
+    bench.add_events(job, *["step_started"] * 600)
+    bench.end_job(job)
+    messages = read_messages(live, job, {})
+    seqs = [int(message["id"]) for message in messages]
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert len(seqs) > 600
+    assert messages[0]["event"] == "job_submitted"
+    assert messages[-1]["event"] == "job_ended"
+
+
+def test_stream_goes_on_after_the_last_event_id(bench: ApiBench, live: ManagedClient) -> None:
+    job = bench.add_job(bench.add_server())
+    bench.add_events(job, "one", "two", "three")
+    bench.end_job(job)
+    after_two = read_messages(live, job, {"Last-Event-ID": "3"})
+    assert next(message["event"] for message in after_two) == "three"
+    assert next(iter(live.events(job.job_id, after=3)))["seq"] == 4
+
+
+def test_odd_last_event_id_is_refused(bench: ApiBench, live: ManagedClient) -> None:
+    job = bench.add_job(bench.add_server())
+    for odd in ("x", "-1", "9" * 40):
+        answer = live._http.get(f"/v1/jobs/{job.job_id}/events", headers={"Last-Event-ID": odd})
+        assert answer.status_code == 422
+
+
+def test_events_arrive_while_the_job_runs(bench: ApiBench, live: ManagedClient) -> None:
+    job = bench.add_job(bench.add_server())
+    seen: list[dict[str, Any]] = []
+    ended: list[dict[str, Any]] = []
+
+    def follow() -> None:
+        ended.append(live.wait_for_job(job.job_id, seen.append))
+
+    reader = threading.Thread(target=follow)
+    reader.start()
+    wait_until(lambda: seen, timeout=5, what="the first event")
+    bench.add_events(job, "playbook_output")
+    wait_until(lambda: len(seen) == 2, timeout=5, what="the live event")
+    assert seen[1]["type"] == "playbook_output"
+    assert seen[1]["data"] == {"text": "line\u2028one"}
+    assert seen[1]["at"]
+    assert not ended
+    bench.end_job(job)
+    reader.join(10)
+    assert ended[0]["status"] == "succeeded"
+    assert seen[-1]["type"] == "job_ended"
+    assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
+
+
+def test_many_followers_do_not_hold_the_api_up(bench: ApiBench, live: ManagedClient) -> None:
+    job = bench.add_job(bench.add_server())
+    counts: list[int] = []
+
+    def follow() -> None:
+        with ManagedClient(str(live._http.base_url), bench.token) as own:
+            counts.append(len(list(own.events(job.job_id))))
+
+    readers = [threading.Thread(target=follow) for _ in range(60)]
+    for reader in readers:
+        reader.start()
+    for _ in range(20):
+        assert live.get("/v1/servers/shop")["name"] == "shop"
+    bench.end_job(job)
+    for reader in readers:
+        reader.join(20)
+    assert counts == [bench.installation.events.after(job.job_id, 0)[-1].seq] * 60
+
+
+def test_json_page_of_events(bench: ApiBench, api: TestClient) -> None:
+    job = bench.add_job(bench.add_server())
+    path, accept = f"/v1/jobs/{job.job_id}/events", {"Accept": "application/json"}
+    page = api.get(path, headers=accept).json()
+    assert [event["type"] for event in page["items"]] == ["job_submitted"]
+    assert page["is_complete"] is False
+    bench.end_job(job)
+    last = api.get(path, params={"after": 1}, headers=accept).json()
+    assert last["items"][-1]["type"] == "job_ended"
+    assert last["is_complete"] is True
+
+
+def test_client_raises_problems_and_says_when_nobody_answers(
+    bench: ApiBench, live: ManagedClient, unused_tcp_port: int
+) -> None:
+    with pytest.raises(ApiProblem) as refused:
+        live.get("/v1/servers/nobody")
+    assert (refused.value.status, refused.value.problem_code) == (404, "not-found")
+    with pytest.raises(ApiProblem):
+        list(live.events("00000000-0000-4000-8000-000000000000"))
+    for name in ("a", "b", "c"):
+        bench.add_server(name)
+    assert [s["name"] for s in live.items("/v1/servers", limit=1)] == ["a", "b", "c"]
+    nobody = ManagedClient(f"http://127.0.0.1:{unused_tcp_port}", "x")
+    with nobody, pytest.raises(ApiUnreachable):
+        nobody.get("/healthz")
+
+
+def test_client_reads_on_after_a_broken_stream(
+    bench: ApiBench, live: ManagedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every stream breaks after two events; the client comes again and loses none."""
+    job = bench.add_job(bench.add_server())
+    bench.add_events(job, "one", "two", "three", "four")
+    bench.end_job(job)
+    whole = ManagedClient._stream
+
+    def broken(client: ManagedClient, job_id: str, after: int) -> Any:
+        for number, event in enumerate(whole(client, job_id, after)):
+            if number == 2:
+                raise httpx.ReadError("the connection broke")
+            yield event
+
+    monkeypatch.setattr(ManagedClient, "_stream", broken)
+    seqs = [event["seq"] for event in live.events(job.job_id)]
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert len(seqs) >= 6
+
+
+# ---------------------------------------------------------------- OpenAPI
+
+
+def test_every_operation_is_described_with_examples(bench: ApiBench) -> None:
+    document = bench.app.openapi()
+    schemas = document["components"]["schemas"]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            where = f"{method} {path}"
+            assert operation["tags"], where
+            assert operation["description"], where
+            assert operation["operationId"], where
+            body = operation.get("requestBody")
+            if body is None:
+                continue
+            content = body["content"]["application/json"]
+            schema = content["schema"]
+            name = str(schema.get("$ref", "")).rpartition("/")[2]
+            assert content.get("examples") or schemas[name].get("examples"), where
+
+
+def test_examples_of_jobs_are_accepted(bench: ApiBench, api: TestClient) -> None:
+    """What the document shows must work: no example is refused as senseless."""
+    operation = bench.app.openapi()["paths"]["/v1/servers/{server}/jobs"]["post"]
+    examples = operation["requestBody"]["content"]["application/json"]["examples"]
+    assert len(examples) == 9
+    bench.add_server()
+    for example in examples.values():
+        answer = api.post("/v1/servers/shop/jobs", json=example["value"])
+        assert answer.status_code in (202, 409), answer.text
