@@ -184,8 +184,8 @@ class StepView(View):
 
 
 class JobView(View):
-    """A job. `present_step` is what it is at; `question` what it asks while it waits; `ending`
-    is set while what was done is taken back, and tells how the job will end.
+    """A job. `present_step` is what it is at; `waiting_for` and `question` say what it asks while
+    it waits; `ending` is set while what was done is taken back, and tells how the job will end.
     """
 
     id: str = Field(examples=[JOB_ID])
@@ -201,6 +201,7 @@ class JobView(View):
     deadline: datetime
     present_step: str
     attempt: int
+    waiting_for: str | None = Field(examples=["ssh-answers"])
     question: Document | None = Field(examples=[{"kind": "ssh-answers", "not_boot_id": ""}])
     question_until: datetime | None
     ending: JobStatus | None
@@ -239,6 +240,7 @@ def _job_fields(job: Job) -> dict[str, Any]:
         "deadline": job.deadline,
         "present_step": job.started_step,
         "attempt": job.step_attempt,
+        "waiting_for": str(job.question["kind"]) if waits and job.question else None,
         "question": dict(job.question) if waits and job.question else None,
         "question_until": job.question_until if waits else None,
         "ending": job.verdict,

@@ -1,4 +1,4 @@
-"""The API over a real installation in a folder of the test's own; jobs are noted, not carried out."""
+"""The API over a real installation in a folder of the test's own; jobs are noted, not done."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def read_messages(live: ManagedClient, job: Job, headers: dict[str, str]) -> lis
 
 def test_stream_tells_all_and_ends_with_the_job(bench: ApiBench, live: ManagedClient) -> None:
     job = bench.add_job(bench.add_server())
-    bench.add_events(job, *["step_started"] * 600)
+    bench.add_events(job, *["step_started"] * 300)
     bench.end_job(job)
     messages = read_messages(live, job, {})
     seqs = [int(message["id"]) for message in messages]
@@ -90,7 +90,7 @@ def test_many_followers_do_not_hold_the_api_up(bench: ApiBench, live: ManagedCli
         with ManagedClient(str(live._http.base_url), bench.token) as own:
             counts.append(len(list(own.events(job.job_id))))
 
-    readers = [threading.Thread(target=follow) for _ in range(60)]
+    readers = [threading.Thread(target=follow) for _ in range(30)]
     for reader in readers:
         reader.start()
     for _ in range(20):
@@ -98,7 +98,7 @@ def test_many_followers_do_not_hold_the_api_up(bench: ApiBench, live: ManagedCli
     bench.end_job(job)
     for reader in readers:
         reader.join(20)
-    assert counts == [bench.installation.events.after(job.job_id, 0)[-1].seq] * 60
+    assert counts == [bench.installation.events.after(job.job_id, 0)[-1].seq] * 30
 
 
 def test_json_page_of_events(bench: ApiBench, api: TestClient) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request, Response
 from fastapi.testclient import TestClient
 
 from managed.domain.jobs import JobKind
@@ -79,7 +80,7 @@ def test_body_over_one_mebibyte(api: TestClient) -> None:
 
 
 def test_defect_shows_no_trace(bench: ApiBench, api: TestClient) -> None:
-    def broken(*_: object) -> None:
+    def broken(_: Request) -> Response:
         raise RuntimeError("the password is 1234")
 
     bench.app.router.add_route("/broken", broken)
