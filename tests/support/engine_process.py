@@ -55,7 +55,7 @@ def main(url: str, job_id: str, folder: str) -> None:
         children=LocalChildren(),
         clock=lambda: datetime.now(UTC),
         owner=f"process-{os.getpid()}",
-        lease_for=timedelta(seconds=3),
+        lease_for=timedelta(seconds=8),
         send=lambda _: None,
     )
     sys.stdout.write(engine.run(job_id) + "\n")
