@@ -160,7 +160,7 @@ def live(bench: ApiBench) -> Iterator[ManagedClient]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        wait_until(lambda: server.started, timeout=10, what="the API serves")
+        wait_until(lambda: server.started, timeout=60, what="the API serves")
         port = server.servers[0].sockets[0].getsockname()[1]
         with ManagedClient(f"http://127.0.0.1:{port}", bench.token) as client:
             yield client

@@ -32,7 +32,7 @@ def read_messages(live: ManagedClient, job: Job, headers: dict[str, str]) -> lis
 
 def test_stream_tells_all_and_ends_with_the_job(bench: ApiBench, live: ManagedClient) -> None:
     job = bench.add_job(bench.add_server())
-    bench.add_events(job, *["step_started"] * 300)
+    bench.add_events(job, *["step_started"] * 600)
     bench.end_job(job)
     messages = read_messages(live, job, {})
     seqs = [int(message["id"]) for message in messages]
