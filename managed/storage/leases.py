@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, and_, func, insert, or_, select, upda
 
 from managed.domain.errors import Json, LeaseLost
 from managed.domain.events import NewEvent
-from managed.domain.jobs import Job, JobStatus, StepResult
+from managed.domain.jobs import Job, JobStatus, StepResult, StepStatus
 from managed.domain.questions import Question, question_as_json
 from managed.storage import events
 from managed.storage.database import writing
@@ -104,12 +104,13 @@ class LeasedJobs:
             _update(connection, job, child=dict(child) if child else None)
 
     def record_step(self, job: Job, result: StepResult, warnings: Sequence[str] = ()) -> Job:
-        """Store a step's end; it is the job's checkpoint. Recorded once: a second record of the
-        same step is a programming error and refused by the database.
+        """Store a step's end, the job's checkpoint, and its event in one transaction: the log tells
+        of a step exactly once. A second record of the same step is refused by the database.
         """
         with writing(self._engine) as connection:
             _update(connection, job, **_NO_STEP, warnings=[*job.warnings, *warnings])
             _insert_step(connection, job, result)
+            events.append(connection, job.job_id, [_event_of(result)])
             return _reread(connection, job)
 
     def retry_step(self, job: Job, at: datetime) -> None:
@@ -223,6 +224,15 @@ def _reread(connection: Connection, job: Job) -> Job:
     if job.lease is None or row.lease_token != job.lease.token or row.status != "running":
         raise LeaseLost(f"another worker has taken over job {job.job_id}", job_id=job.job_id)
     return job_from_row(row, steps_of(connection, job.job_id))
+
+
+def _event_of(result: StepResult) -> NewEvent:
+    names = {StepStatus.DONE: "step_done", StepStatus.UNDONE: "undo_done"}
+    data: dict[str, Json] = {"step": result.name}
+    if result.status is StepStatus.DONE:
+        data["result"] = dict(result.result)
+    name = names.get(result.status, "undo_failed")
+    return NewEvent(result.finished_at, name, {**data, **(result.error or {})})
 
 
 def _insert_step(connection: Connection, job: Job, result: StepResult) -> None:

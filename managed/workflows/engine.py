@@ -128,7 +128,7 @@ class Engine:
             return partial(self._park, job, step, outcome)
         for warning in outcome.warnings:
             heartbeat.emit("warning", {"step": step.name, "message": warning})
-        heartbeat.emit("step_done", {"step": step.name, "result": dict(outcome.result)})
+        heartbeat.flush()
         result = self._step_result(job, step.name, StepStatus.DONE, outcome.result)
         return self.store.record_step(job, result, outcome.warnings)
 
@@ -142,11 +142,11 @@ class Engine:
             decision = self._retry_decision(job, step, error)
             if isinstance(decision, TryAgain):
                 return self._retry(job, step.name, error, decision, heartbeat)
-            heartbeat.emit("undo_failed", {"step": step.name, **error.as_json()})
+            heartbeat.flush()
             failed = self._step_result(job, step.name, StepStatus.UNDO_FAILED, {}, error)
             return self.store.record_step(job, failed, [f"undo of {step.name}: {error.message}"])
         self._check_lease(job, heartbeat)
-        heartbeat.emit("undo_done", {"step": step.name})
+        heartbeat.flush()
         return self.store.record_step(job, self._step_result(job, step.name, StepStatus.UNDONE, {}))
 
     def _after_error(
@@ -158,6 +158,7 @@ class Engine:
             return self._retry(job, step.name, error, decision, heartbeat)
         document = {"step": step.name, "gave_up": decision.reason, **error.as_json()}
         heartbeat.emit("step_failed", document)
+        heartbeat.flush()
         return self._begin_undo(job, JobStatus.FAILED, error)
 
     def _retry(
