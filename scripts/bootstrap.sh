@@ -27,21 +27,25 @@ is_done() {
         [ "$(cat "$stamp")" = "$(fingerprint)" ]
 }
 
-# Runs a command with its output in the log; a line every 10 seconds tells that it lives.
+# What a program does at the moment, as far as its output tells.
+last_line() {
+    tail -n 20 "$log" | grep -v -e '^WARNING' -e '^==' | tail -n 1 | sed 's/^ *//' | cut -c 1-70
+}
+
+# Runs a command with its output in the log; a line every 15 seconds tells that it lives.
 quietly() {
-    local what=$1 began=$SECONDS process status=0
+    local what=$1 began=$SECONDS next=15 process status=0
     shift
     say "- $what"
     printf '\n== %s\n' "$what" >>"$log"
     "$@" >>"$log" 2>&1 </dev/null &
     process=$!
     while sleep 0.2; kill -0 "$process" 2>/dev/null; do
-        if ((SECONDS - began >= ${next:=10})); then
-            say "  still at it after $((SECONDS - began)) s: $(tail -n 1 "$log" | cut -c 1-90)"
-            next=$((next + 10))
+        if ((SECONDS - began >= next)); then
+            say "  $((SECONDS - began)) s: $(last_line)"
+            next=$((next + 15))
         fi
     done
-    next=10
     wait "$process" || status=$?
     return "$status"
 }
@@ -150,9 +154,10 @@ make_environment() {
             fail "python3 -m venv did not work." "See the end of $log."
     fi
     .venv/bin/python -m pip --version >>"$log" 2>&1 || .venv/bin/python -m ensurepip >>"$log" 2>&1
+    # Without --no-compile pip compiles the 50,000 files of the package ansible, of which few are used.
     quietly "installing the locked Python packages (a minute or two the first time)" \
         .venv/bin/python -m pip install --no-input --disable-pip-version-check --progress-bar off \
-        --require-hashes --requirement requirements.txt ||
+        --no-compile --require-hashes --requirement requirements.txt ||
         fail "the Python packages could not be installed." \
             "See the end of $log; does pip reach your package registry?"
 }
