@@ -37,9 +37,10 @@ def open_repository(context: StepContext) -> Outcome:
     account_password = world.vault.keep_once(
         server_id, SecretPurpose.GATEWAY_PASSWORD, new_password()
     )
-    key_id = world.repositories.create(world.repository(server_id))
     if not world.servers.repository_key(server_id):
+        key_id = world.repositories.create(world.repository(server_id))
         world.servers.set_repository_key(server_id, key_id)
+    world.repositories.quarantine(world.repository(server_id))
     world.gateway.admit(account_of(server_id), account_password)
     return Done({"account": account_of(server_id)})
 
@@ -58,6 +59,7 @@ def take(context: StepContext) -> Outcome:
             "excludes": [],
         },
         limit=context.scaled(_BACKUP_SECONDS),
+        environment=key_hint(context),
         secrets=repository_secrets(context, account),
         needs_gateway=True,
     )
@@ -146,6 +148,11 @@ def repository_secrets(context: StepContext, account: str) -> dict[str, Secret]:
         "RESTIC_REST_USERNAME": Secret(account),
         "RESTIC_REST_PASSWORD": world.vault.secret(server_id, SecretPurpose.GATEWAY_PASSWORD),
     }
+
+
+def key_hint(context: StepContext) -> dict[str, str]:
+    """Which key restic is to try: it would give up among others that a hostile root has planted."""
+    return {"RESTIC_KEY_HINT": context.world.servers.repository_key(context.job.server_id)}
 
 
 def stop_run(context: StepContext) -> None:

@@ -18,7 +18,7 @@ from managed.domain.rescue import rescue_limitation
 from managed.domain.runs import RunRequest
 from managed.domain.servers import ServerStatus
 from managed.domain.snapshots import SnapshotRecord, account_of, snapshot_to_restore
-from managed.workflows.backup import repository_secrets
+from managed.workflows.backup import key_hint, repository_secrets
 from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh
 from managed.workflows.parts.gateway_socket import repository_url
 from managed.workflows.parts.health import health_document, require_health
@@ -69,6 +69,7 @@ def restore(context: StepContext) -> Outcome:
             "manifest": _MANIFEST_IN_RESCUE,
         },
         limit=context.scaled(_RESTORE_SECONDS),
+        environment=key_hint(context),
         secrets=repository_secrets(context, account),
         needs_gateway=True,
     )

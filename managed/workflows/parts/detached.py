@@ -33,6 +33,7 @@ class ServerScript:
     name: str
     given: Mapping[str, Json]
     limit: timedelta
+    environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     needs_gateway: bool = False
     stoppable: bool = True
@@ -42,6 +43,7 @@ class ServerScript:
             run_id=run_id,
             script=script_source(self.name),
             arguments=(json.dumps(self.given),),
+            environment=self.environment,
             secrets=self.secrets,
             time_limit=int(self.limit.total_seconds()) if self.stoppable else 0,
         )
