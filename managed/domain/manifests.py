@@ -161,10 +161,15 @@ def _absolute(path: str) -> str:
 
 
 def manifest_lines(entries: Iterable[ManifestEntry]) -> Iterator[str]:
-    """The whole manifest, line by line. The entries must come in tree order."""
+    """The whole manifest, line by line; ValueError when entries are not in tree order."""
     yield json.dumps({"manifest": MANIFEST_VERSION}) + "\n"
     count = 0
+    previous: list[bytes] = []
     for entry in entries:
+        order = tree_order(entry.path)
+        if order <= previous:
+            raise ValueError(f"{entry.path!r} is out of order")
+        previous = order
         yield entry_line(entry)
         count += 1
     yield json.dumps({"entries": count}) + "\n"

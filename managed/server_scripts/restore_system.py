@@ -42,7 +42,7 @@ from managed.server_scripts._disk import (
     release_disk,
     unmount_below,
 )
-from managed.server_scripts._files import Excludes, HashOnce, TreeScan
+from managed.server_scripts._files import Excludes, HashOnce, TreeScan, sha256_of
 from managed.server_scripts._restic import Restic
 from managed.server_scripts._run import (
     Progress,
@@ -180,6 +180,26 @@ def rewritten_paths(differences: list[Difference]) -> dict[str, str]:
     }
 
 
+def boot_files() -> dict[bytes, tuple[int, str]]:
+    """Modification time and sha256 (empty for directories) of all that the boot loader may write."""
+    found = {}
+    for place in BOOT_LOADER_PLACES:
+        for directory, _, names in os.walk(bytes(TARGET) + place.encode()):
+            for path in (directory, *(os.path.join(directory, name) for name in names)):
+                found[path] = os.lstat(path).st_mtime_ns, sha256_of(path)
+    return found
+
+
+def put_times_back(before: dict[bytes, tuple[int, str]]) -> None:
+    """grub-install copies hundreds of modules that were there already: where the content is the
+    same as before, the restored time is right. Directories come last, files would move theirs.
+    """
+    for path, (time, digest) in sorted(boot_files().items(), reverse=True):
+        known_time, known_digest = before.get(path, (time, digest))
+        if known_digest == digest and known_time != time:
+            os.utime(path, ns=(known_time, known_time), follow_symlinks=False)
+
+
 def is_boot_loaders(path: str) -> bool:
     return any(path == place or path.startswith(f"{place}/") for place in BOOT_LOADER_PLACES)
 
@@ -198,8 +218,10 @@ def restore_system(wanted: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         demand_none(restore.differences(), "After the restore")
         restore.watch.lap("check")
         emit("restore_step", name="boot_loader")
+        before = boot_files()
         with kernel_filesystems():
             written = install_boot_loader(restore.disk, restore.layout)
+        put_times_back(before)
         restore.watch.lap("boot_loader")
         emit("restore_step", name="check_again")
         rewritten = rewritten_paths(restore.differences())

@@ -31,6 +31,7 @@ from managed.server_scripts._backup_manifest import (
     Node,
     Recorded,
     Seen,
+    is_ambiguous,
     parsed_node,
     recorded_line,
     seen_paths,
@@ -83,6 +84,7 @@ class Backup:
         self.watch = Stopwatch()
         self.warnings: list[str] = []
         self.incomplete: list[str] = []
+        self.late: list[ManifestEntry] = []
         mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
         self.mounts = covered_mounts(parsed_mounts(mountinfo))
         self.roots = [mount.place for mount in self.mounts]
@@ -126,19 +128,24 @@ class Backup:
             self.incomplete += self.restic.errors or ["restic could not read some files"]
         return summary
 
-    def compare(self, snapshot: str) -> tuple[Path, list[Seen]]:
-        """Pass 2: a file with the entries that hold, and the paths to be read back."""
-        settled, moved = self.directory / "settled", []
-        with settled.open("w", encoding="ascii") as file:
+    def compare(self, snapshot: str) -> list[Seen]:
+        """Pass 2: entries that hold go to a file of their own, paths to be read back are given."""
+        moved = []
+        with self._settled().open("w", encoding="ascii") as file:
             for seen in seen_paths(self._recorded(), self._looked_at(), self._nodes(snapshot)):
                 answer = verdict(seen)
-                if answer == "server":
-                    file.write(entry_line(_server_entry(seen)))
-                elif answer == "snapshot":
+                if answer == "snapshot":
                     moved.append(seen)
                 elif answer == "missing":
                     self.incomplete.append(f"{seen.path!r} is not in the snapshot")
-        return settled, sorted(moved, key=lambda seen: tree_order(seen.path))
+                elif answer == "server" and is_ambiguous(seen.path):
+                    self.late.append(_server_entry(seen))
+                elif answer == "server":
+                    file.write(entry_line(_server_entry(seen)))
+        return sorted(moved, key=lambda seen: tree_order(seen.path))
+
+    def _settled(self) -> Path:
+        return self.directory / "settled"
 
     def _recorded(self) -> Iterator[Recorded]:
         with self._first_pass().open(encoding="ascii") as file:
@@ -153,12 +160,14 @@ class Backup:
             if node is not None:
                 yield node
 
-    def write_manifest(self, settled: Path, moved: list[ManifestEntry]) -> int:
-        """manifest.jsonl.gz from both; the number of entries comes back."""
+    def write_manifest(self, read_back: list[ManifestEntry]) -> int:
+        """manifest.jsonl.gz from all entries; their number comes back."""
+        others = sorted([*self.late, *read_back], key=lambda entry: tree_order(entry.path))
+        settled = self._settled()
         count = 0
         path = self.directory / "manifest.jsonl.gz"
         with settled.open(encoding="ascii") as file, gzip.open(path, "wt", 6, "ascii") as manifest:
-            for line in manifest_lines(sorted_entries(map(parsed_entry, file), moved)):
+            for line in manifest_lines(sorted_entries(map(parsed_entry, file), others)):
                 manifest.write(line)
                 count += 1
         path.chmod(0o600)
@@ -205,12 +214,12 @@ def take_backup(wanted: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         backup.watch.lap("storing")
         emit("backup_step", name="comparing")
         snapshot = summary["snapshot_id"]
-        settled, moved = backup.compare(snapshot)
+        moved = backup.compare(snapshot)
         backup.watch.lap("comparing")
         files = SnapshotFiles(backup.restic, snapshot, backup.directory / "read_back")
         read_back = files.entries(moved)
         backup.watch.lap("reading_back")
-        entries = backup.write_manifest(settled, read_back)
+        entries = backup.write_manifest(read_back)
         backup.watch.lap("manifest")
     finally:
         backup.clean()

@@ -140,17 +140,12 @@ class Vm:
         accepted: tuple[int, ...] = (0,),
     ) -> tuple[dict[str, Any], str]:
         """Run one of the project's scripts as the detached runner would; result and log."""
-        self.run(f"mkdir -p {RUN_DIRECTORY} && rm -f {RUN_DIRECTORY}/result.json")
-        self.run(f"cat > {RUN_DIRECTORY}/script", script_source(name).encode())
-        self.run(f"cat > {RUN_DIRECTORY}/input", json.dumps(document).encode())
-        variables = {"MANAGED_RUN_DIR": RUN_DIRECTORY, **(environment or {})}
-        exports = "".join(f"export {key}='{value}'\n" for key, value in variables.items())
-        start = f'exec python3 {RUN_DIRECTORY}/script "$(cat {RUN_DIRECTORY}/input)" 2>&1\n'
+        start = self._script_start(name, document, environment or {})
         path = self.directory / f"{name}.log"
         with path.open("wb") as output:
             ended = subprocess.run(
                 (*self.ssh_command(), "sh -s"),
-                input=(exports + start).encode(),
+                input=start.encode(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 timeout=1800,
@@ -158,6 +153,26 @@ class Vm:
         log = path.read_text(errors="replace")
         assert ended.returncode in accepted, f"{name}: {ended.returncode}\n{log[-6000:]}"
         return json.loads(self.run(f"cat {RUN_DIRECTORY}/result.json")), log
+
+    def start_script(
+        self, name: str, document: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> None:
+        """Start a script as a process group of its own, whose id is in /run/test.pid."""
+        start = self._script_start(name, document, environment)
+        self.run("cat > /run/test.sh && chmod 700 /run/test.sh", start.encode())
+        group = "echo $$ > /run/test.pid; exec sh /run/test.sh"
+        self.run(f"setsid sh -c '{group}' >/dev/null 2>&1 </dev/null &")
+
+    def _script_start(
+        self, name: str, document: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> str:
+        """Bring a script and its input there; shell text that starts it."""
+        self.run(f"mkdir -p {RUN_DIRECTORY} && rm -f {RUN_DIRECTORY}/result.json")
+        self.run(f"cat > {RUN_DIRECTORY}/script", script_source(name).encode())
+        self.run(f"cat > {RUN_DIRECTORY}/input", json.dumps(document).encode())
+        variables = {"MANAGED_RUN_DIR": RUN_DIRECTORY, **environment}
+        exports = "".join(f"export {key}='{value}'\n" for key, value in variables.items())
+        return f'{exports}exec python3 {RUN_DIRECTORY}/script "$(cat {RUN_DIRECTORY}/input)" 2>&1\n'
 
     @contextlib.contextmanager
     def reverse_socket(self, remote: str, port: int) -> Iterator[None]:
