@@ -181,7 +181,7 @@ def rewritten_paths(differences: list[Difference]) -> dict[str, str]:
 
 
 def boot_files() -> dict[bytes, tuple[int, str]]:
-    """Modification time and sha256 (empty for directories) of all that the boot loader may write."""
+    """Modification time and sha256 (empty for directories) of what the boot loader may write."""
     found = {}
     for place in BOOT_LOADER_PLACES:
         for directory, _, names in os.walk(bytes(TARGET) + place.encode()):
