@@ -20,10 +20,9 @@ from managed.drivers.children import LocalChildren
 from managed.drivers.gateway import RcloneGateway
 from managed.drivers.libvirt.driver import LibvirtHypervisor
 from managed.drivers.libvirt.node import Acceleration, LibvirtNode
-from managed.drivers.polls import SshPolls
 from managed.drivers.restic.commands import ResticSettings
 from managed.drivers.restic.repositories import ResticRepositories
-from managed.drivers.runs import SshRuns
+from managed.drivers.runs import SshPolls, SshRuns
 from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.ssh.keys import new_key_pair, public_key_of
 from managed.drivers.ssh.shell import SshShell

@@ -4,16 +4,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from managed.domain.connections import Endpoint
-from managed.domain.errors import CommandFailed, Conflict, InvalidInput, ManagedError
+from managed.domain.errors import CommandFailed, Conflict, InvalidInput
 from managed.domain.runs import RunReport, RunRequest, RunState
 from managed.drivers.ssh.background import wait_for
 from managed.drivers.ssh.commands import RawResult
@@ -60,24 +58,31 @@ echo "$state $boot"
 tail -c +$(($2 + 1)) log | head -c {LOG_BYTES_PER_LOOK}
 """
 
-Key = TypeVar("Key")
-Answer = TypeVar("Answer")
 
-
-@dataclass(frozen=True)
-class Look:
-    """One question of a poller: how far is this run on that server, and what did it print?"""
-
-    endpoint: Endpoint
-    run_id: str
-    offset: int = 0
-
-
-class SshRuns:
-    """`DetachedRuns`, and looks at many servers at once. Needs root on the servers, Python 3.9."""
+class SshPolls:
+    """`Polls`: coroutines for the SSH driver's event loop, over the shell's held connections."""
 
     def __init__(self, shell: SshShell) -> None:
         self._shell = shell
+
+    async def look(
+        self, endpoint: Endpoint, run_id: str, offset: int, *, timeout: float
+    ) -> RunReport:
+        command = look_command(run_id, offset)
+        result = await self._shell.run_async(endpoint, command, timeout=timeout)
+        _require_success(endpoint, f"looking at the run {run_id}", result)
+        return report_of(result.stdout, offset)
+
+    async def boot_id(self, endpoint: Endpoint, *, timeout: float) -> str:
+        return await self._shell.boot_id_async(endpoint, timeout=timeout)
+
+
+class SshRuns:
+    """`DetachedRuns`. Needs root on the servers, Python 3.9."""
+
+    def __init__(self, shell: SshShell) -> None:
+        self._shell = shell
+        self._polls = SshPolls(shell)
 
     def delivery(self, request: RunRequest) -> RunDelivery:
         return delivery_of(request)
@@ -89,7 +94,7 @@ class SshRuns:
         _require_success(endpoint, f"starting the run {request.run_id}", result)
 
     def look(self, endpoint: Endpoint, run_id: str, offset: int) -> RunReport:
-        return wait_for(self._look(Look(endpoint, run_id, offset), timeout=60))
+        return wait_for(self._polls.look(endpoint, run_id, offset, timeout=60))
 
     def stop(self, endpoint: Endpoint, run_id: str) -> None:
         arguments = ("stop", checked_run_id(run_id))
@@ -101,32 +106,6 @@ class SshRuns:
         if result.exit_status == EXIT_RUNNING:
             raise Conflict(f"the run {run_id} on {endpoint.describe()} has not ended")
         _require_success(endpoint, f"forgetting the run {run_id}", result)
-
-    def look_many(
-        self, looks: Mapping[Key, Look], *, deadline: float = 10
-    ) -> dict[Key, RunReport | ManagedError]:
-        """Ask all at once. Each server has `deadline` seconds of its own: one that hangs delays
-        nobody's answer beyond that, and its answer is the error.
-        """
-        questions = {key: self._look(look, timeout=deadline) for key, look in looks.items()}
-        return wait_for(_ask_all(questions))
-
-    def boot_ids(
-        self, endpoints: Mapping[Key, Endpoint], *, deadline: float = 10
-    ) -> dict[Key, str | ManagedError]:
-        """Which boot each server is on, or why it does not say; otherwise as `look_many`."""
-        questions = {
-            key: self._shell.boot_id_async(endpoint, timeout=deadline)
-            for key, endpoint in endpoints.items()
-        }
-        return wait_for(_ask_all(questions))
-
-    async def _look(self, look: Look, *, timeout: float) -> RunReport:
-        result = await self._shell.run_async(
-            look.endpoint, look_command(look.run_id, look.offset), timeout=timeout
-        )
-        _require_success(look.endpoint, f"looking at the run {look.run_id}", result)
-        return report_of(result.stdout, look.offset)
 
     def _call_runner(
         self, endpoint: Endpoint, arguments: Sequence[str], stdin: bytes, timeout: float
@@ -215,19 +194,6 @@ def whole_part(log: bytes, *, all_is_there: bool) -> bytes:
         if log[-cut] & 0xC0 == 0xC0:
             return log[:-cut]
     return log
-
-
-async def _ask_all(
-    questions: Mapping[Key, Coroutine[Any, Any, Answer]],
-) -> dict[Key, Answer | ManagedError]:
-    async def ask(question: Coroutine[Any, Any, Answer]) -> Answer | ManagedError:
-        try:
-            return await question
-        except ManagedError as error:
-            return error
-
-    answers = await asyncio.gather(*(ask(question) for question in questions.values()))
-    return dict(zip(questions, answers, strict=True))
 
 
 def _require_success(endpoint: Endpoint, what: str, result: RawResult) -> None:

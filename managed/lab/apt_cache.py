@@ -26,8 +26,8 @@ def guest_proxy_url(port: int) -> str:
 
 
 def apt_cache_configuration(directory: Path, log_directory: Path, port: int, proxy: str) -> str:
-    """acng.conf: our own folders, loopback only, TLS passed through, nothing rewritten. `proxy` is
-    the host's own, or "".
+    """acng.conf: our own folders, loopback only, mirrors on any port, TLS passed through. `proxy`
+    is the host's own, or "".
     """
     lines = [
         f"CacheDir: {directory / 'cache'}",
@@ -40,6 +40,7 @@ def apt_cache_configuration(directory: Path, log_directory: Path, port: int, pro
         "ExThreshold: 30",
         "VerboseLog: 0",
         "PassThroughPattern: ^[^/:]+:443$",
+        "AllowUserPorts: 0",
     ]
     if proxy:
         lines.append(f"Proxy: {proxy}")

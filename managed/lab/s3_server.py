@@ -13,8 +13,8 @@ from typing import Final
 from managed.domain.errors import InvalidInput
 from managed.domain.secrets import Secret
 from managed.drivers.rclone import clean_environment, rclone_binary
-from managed.drivers.server_process import ServerProcess
 from managed.drivers.s3 import S3Settings
+from managed.drivers.server_process import ServerProcess
 
 SHORTEST_KEY: Final = 20
 REGION: Final = "us-east-1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import signal
@@ -15,13 +16,15 @@ from managed.domain.connections import Endpoint
 from managed.domain.errors import Conflict, InvalidInput, ServerUnreachable
 from managed.domain.runs import RunReport, RunRequest, RunState
 from managed.domain.secrets import Secret
-from managed.drivers.fakes.runs import FakeRuns, Performed
+from managed.drivers.fakes.runs import FakePolls, FakeRuns, Performed
 from managed.drivers.fakes.shell import FakeServer, FakeShell
-from managed.drivers.runs import Look, SshRuns, request_document
+from managed.drivers.runs import SshPolls, SshRuns, request_document
+from managed.drivers.ssh.background import wait_for
 from managed.drivers.ssh.keys import new_key_pair
 from managed.drivers.ssh.shell import SshShell
 from managed.lab.cell_processes import process_ids
 from managed.lab.cells import Cell, start_cell, stop_cell
+from managed.ports import Polls
 from tests.support.cells import StartCell
 from tests.support.waiting import wait_until
 
@@ -47,6 +50,13 @@ class Stage:
     runs: SshRuns | FakeRuns
     endpoint: Endpoint
     reboot: Callable[[], object]
+
+    @property
+    def polls(self) -> Polls:
+        """Short questions to the same servers."""
+        if isinstance(self.runs, FakeRuns):
+            return FakePolls(self.runs)
+        return SshPolls(SshShell())
 
     def start(self, script: str, **options: object) -> str:
         run_id = f"job-{next(_numbers)}.step.1"
@@ -161,16 +171,16 @@ def test_a_run_id_that_is_no_name_is_refused(stage: Stage) -> None:
         stage.runs.start(stage.endpoint, RunRequest("../etc", HELLO))
 
 
-def test_many_are_asked_at_once_and_one_that_fails_is_an_answer(stage: Stage) -> None:
+def test_polls_say_what_looks_say_and_an_unreachable_server_is_an_error(stage: Stage) -> None:
     run_id = stage.start(HELLO)
-    stage.until(run_id, RunState.FINISHED)
+    report = stage.until(run_id, RunState.FINISHED)
     nobody = Endpoint("127.0.0.1", 1, "root", stage.endpoint.host_key, stage.endpoint.private_key)
-    answers = stage.runs.look_many({1: Look(stage.endpoint, run_id), 2: Look(nobody, run_id)})
-    assert isinstance(answers[1], RunReport)
-    assert isinstance(answers[2], ServerUnreachable)
-    boots = stage.runs.boot_ids({"here": stage.endpoint, "nobody": nobody})
-    assert boots["here"] == answers[1].boot_id
-    assert isinstance(boots["nobody"], ServerUnreachable)
+    polls = stage.polls
+    assert wait_for(polls.look(stage.endpoint, run_id, 0, timeout=10)) == report
+    assert wait_for(polls.boot_id(stage.endpoint, timeout=10)) == report.boot_id
+    for question in (polls.look(nobody, run_id, 0, timeout=10), polls.boot_id(nobody, timeout=10)):
+        with pytest.raises(ServerUnreachable):
+            wait_for(question)
 
 
 @pytest.mark.parametrize("kind", ["fake", pytest.param("real", marks=pytest.mark.cell)])
@@ -373,13 +383,17 @@ def test_one_hung_server_delays_no_other_answer(real: Stage, start_test_cell: St
     hung = start_test_cell()
     run_id = real.start(HELLO)
     real.until(run_id, RunState.FINISHED)
-    assert isinstance(real.runs.boot_ids({1: hung.endpoint})[1], str)
+    polls = real.polls
+    wait_for(polls.boot_id(hung.endpoint, timeout=10))
     for process in process_ids(hung.group):
         os.kill(process, signal.SIGSTOP)
+
+    async def both() -> list[RunReport | BaseException]:
+        looks = [polls.look(e, run_id, 0, timeout=2) for e in (hung.endpoint, real.endpoint)]
+        return await asyncio.gather(*looks, return_exceptions=True)
+
     started = time.monotonic()
-    answers = real.runs.look_many(
-        {"hung": Look(hung.endpoint, run_id), "well": Look(real.endpoint, run_id)}, deadline=2
-    )
+    answers = wait_for(both())
     assert time.monotonic() - started < 5
-    assert isinstance(answers["hung"], ServerUnreachable)
-    assert isinstance(answers["well"], RunReport)
+    assert isinstance(answers[0], ServerUnreachable)
+    assert isinstance(answers[1], RunReport)

@@ -6,17 +6,15 @@ the test says `finish` or the server reboots.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from managed.domain.connections import Endpoint
-from managed.domain.errors import Conflict, ManagedError
+from managed.domain.errors import Conflict
 from managed.domain.runs import RunReport, RunRequest, RunState
 from managed.drivers.fakes.shell import FakeServer, FakeShell
 from managed.drivers.runs import (
     LOG_BYTES_PER_LOOK,
-    Key,
-    Look,
     checked_run_id,
     delivery_of,
     request_document,
@@ -92,33 +90,26 @@ class FakeRuns:
             raise Conflict(f"the run {run_id} on {endpoint.describe()} has not ended")
         del self._runs[(id(server), run_id)]
 
-    def look_many(
-        self, looks: Mapping[Key, Look], *, deadline: float = 10
-    ) -> dict[Key, RunReport | ManagedError]:
-        answers: dict[Key, RunReport | ManagedError] = {}
-        for key, question in looks.items():
-            try:
-                answers[key] = self.look(question.endpoint, question.run_id, question.offset)
-            except ManagedError as error:
-                answers[key] = error
-        return answers
-
-    def boot_ids(
-        self, endpoints: Mapping[Key, Endpoint], *, deadline: float = 10
-    ) -> dict[Key, str | ManagedError]:
-        answers: dict[Key, str | ManagedError] = {}
-        for key, endpoint in endpoints.items():
-            try:
-                answers[key] = self.shell.boot_id(endpoint)
-            except ManagedError as error:
-                answers[key] = error
-        return answers
-
     def finish(self, endpoint: Endpoint, run_id: str, exit_status: int, log: bytes = b"") -> None:
         """Let a running run print and end."""
         run = self._runs[(id(self.shell.reach(endpoint)), run_id)]
         run.log += log
         run.exit_status = exit_status
+
+
+@dataclass
+class FakePolls:
+    """`Polls` over the same fake servers and runs."""
+
+    runs: FakeRuns
+
+    async def look(
+        self, endpoint: Endpoint, run_id: str, offset: int, *, timeout: float
+    ) -> RunReport:
+        return self.runs.look(endpoint, run_id, offset)
+
+    async def boot_id(self, endpoint: Endpoint, *, timeout: float) -> str:
+        return self.runs.shell.boot_id(endpoint)
 
 
 def _state(server: FakeServer, run: FakeRun) -> RunState:

@@ -1,4 +1,4 @@
-"""A worker killed with -9 in the middle of a step: the job goes on elsewhere, nothing runs twice."""
+"""A worker killed with -9 in a step: the job goes on elsewhere, nothing runs twice."""
 
 from __future__ import annotations
 
