@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from managed.cli.output import console, duration, print_fields, print_table
+from managed.cli.output import console, duration, moment, print_fields, print_table
 from managed.client import ManagedClient
 from managed.lab.job_display import JobDisplay
 
@@ -46,16 +46,18 @@ def show_end(job: Mapping[str, Any]) -> None:
             out.print(f"[dim]{escape(str(error['hint']))}[/]")
 
 
-def show_job(job: Mapping[str, Any]) -> None:
-    """All about one job."""
+def show_job(job: Mapping[str, Any], server: str) -> None:
+    """All about one job; `server` is the name of its server."""
     print_fields(
         {
             "job": job["id"],
             "kind": job["kind"],
-            "server": job["server_id"],
+            "server": server,
             "status": job["status"],
             "ending as": job["ending"],
             "asked by": job["requested_by"],
+            "asked for": moment(job["created_at"]),
+            "ended": moment(job["finished_at"]),
             "parameters": job["parameters"],
             "at": job["present_step"],
             "waiting for": job["waiting_for"],

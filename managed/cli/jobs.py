@@ -10,7 +10,10 @@ import typer
 from managed.cli.connection import client
 from managed.cli.following import follow, show_job
 from managed.cli.output import AsJson, console, duration, moment, print_json, print_table
+from managed.client import ManagedClient
 from managed.domain.errors import InvalidInput
+
+_DELETED = "(deleted)"
 
 app = typer.Typer(help="Ask for work on servers, watch it, call it off.", no_args_is_help=True)
 
@@ -37,14 +40,14 @@ def list_jobs(
     if as_json:
         print_json(page)
         return
-    names = {s["id"]: s["name"] for s in service.items("/v1/servers", limit=200)}
+    names = _server_names(service)
     print_table(
         ("job", "kind", "server", "status", "asked for", "took", "asked by"),
         (
             (
                 job["id"],
                 job["kind"],
-                names.get(job["server_id"], "(deleted)"),
+                names.get(job["server_id"], _DELETED),
                 job["status"],
                 moment(job["created_at"]),
                 duration(job["started_at"], job["finished_at"]),
@@ -59,11 +62,12 @@ def list_jobs(
 @app.command()
 def show(job: JobId, as_json: AsJson = False) -> None:
     """Show one job with its steps."""
-    found = client().get(f"/v1/jobs/{job}")
+    service = client()
+    found = service.get(f"/v1/jobs/{job}")
     if as_json:
         print_json(found)
     else:
-        show_job(found)
+        show_job(found, _server_names(service).get(found["server_id"], _DELETED))
 
 
 @app.command()
@@ -125,6 +129,10 @@ def watch(job: JobId, verbose: Verbose = False, as_json: AsJson = False) -> None
 def say_submitted(job: dict[str, Any]) -> None:
     console().print(f"{job['kind']} job {job['id']} is {job['status']}.")
     console().print(f"[dim]Follow it with: managed jobs watch {job['id']}[/]")
+
+
+def _server_names(service: ManagedClient) -> dict[str, str]:
+    return {s["id"]: s["name"] for s in service.items("/v1/servers", limit=200)}
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -1,0 +1,230 @@
+"""The embedded service as its users have it: `managed serve` as a process, the command line beside
+it, parts killed, everything ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from managed.drivers.processes import descendants, running_processes
+from managed.drivers.ssh.keys import new_key_pair
+from managed.lab.demo import clean_up
+from managed.lab.ports import free_port
+from managed.settings import Settings
+from tests.support.local_sshd import local_sshd
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+_SECONDS = 120.0
+PARTS = {"s3": b"s3", "gateway": b"restic", "api": b"api", "worker": b"celery", "clock": b"workers"}
+
+
+def argv_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+@dataclass
+class Service:
+    """A running `managed serve`, and `managed` run beside it."""
+
+    settings: Settings
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def managed(self, *arguments: str, timeout: float = _SECONDS) -> tuple[int, str, str]:
+        """One command; its exit status, output and errors."""
+        done = subprocess.run(
+            [sys.executable, "-m", "managed", *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def json(self, *arguments: str) -> Any:
+        status, out, error = self.managed(*arguments, "--json")
+        assert status == 0, error
+        return json.loads(out)
+
+    def part(self, word: bytes) -> int:
+        """The one direct child of the service that has this word on its command line."""
+        found = [
+            process.pid
+            for process in running_processes()
+            if process.parent == self.process.pid and word in b" ".join(argv_of(process.pid))
+        ]
+        assert len(found) <= 1
+        return found[0] if found else 0
+
+    def is_healthy(self) -> bool:
+        address = f"http://127.0.0.1:{self.settings.listen_port}/healthz"
+        try:
+            return httpx.get(address, timeout=5).is_success
+        except httpx.HTTPError:
+            return False
+
+    def says(self, text: str) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(self.log.read_text())
+        return text in self.log.read_text()
+
+
+def start(settings: Settings, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "managed", "serve"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    base = tmp_path_factory.mktemp("service")
+    settings = Settings(state_dir=base / "state", listen_port=free_port())
+    environment = {
+        **settings.environment(),
+        "MANAGED_LISTEN_PORT": str(settings.listen_port),
+        "MANAGED_WORKER_PROCESSES": "2",
+    }
+    log = base / "serve.log"
+    with ExitStack() as stack:
+        stack.callback(clean_up, settings, print)
+        service = Service(settings, environment, start(settings, environment, log), log)
+        wait_until(lambda: service.says("managed serves on"), timeout=_SECONDS, what="it serves")
+        yield service
+
+
+def test_it_tells_where_it_listens_and_where_the_token_is(service: Service) -> None:
+    said = service.log.read_text()
+    assert f"http://127.0.0.1:{service.settings.listen_port}" in said
+    assert str(service.settings.api_token) in said
+    assert service.settings.api_token.read_text().strip() not in said
+    assert service.settings.api_token.stat().st_mode & 0o077 == 0
+    assert service.is_healthy()
+
+
+def test_no_secret_is_on_a_command_line(service: Service) -> None:
+    keys = json.loads((service.settings.keys / "s3.json").read_text())
+    secrets = [*keys.values(), service.settings.api_token.read_text().strip()]
+    family = descendants(service.process.pid, running_processes())
+    lines = b"\n".join(b" ".join(argv_of(pid)) for pid in family).decode()
+    assert len(family) >= len(PARTS)
+    assert not [secret for secret in secrets if secret in lines]
+
+
+def test_commands_ask_the_service(service: Service) -> None:
+    assert service.json("servers", "list") == {"items": []}
+    assert service.json("jobs", "list")["items"] == []
+    status, _, error = service.managed("servers", "show", "nobody")
+    assert status == 1
+    assert "nobody" in error
+    status, _, error = service.managed("servers", "create", "Bad_Name")
+    assert status == 1
+    assert "lower-case" in error
+
+
+def test_a_worker_carries_out_what_the_command_line_asks_for(
+    service: Service, tmp_path: Path
+) -> None:
+    """The key was not delivered, so the login is refused: the job fails, and says why."""
+    with local_sshd(tmp_path) as endpoint:
+        enrolled = service.json(
+            *("servers", "enrol", "lost", endpoint.address, "--port", str(endpoint.port)),
+            *("--host-key", endpoint.host_key),
+        )
+        assert enrolled["authorized_keys_line"].startswith("ssh-ed25519 ")
+        status, out, _ = service.managed("jobs", "submit", "lost", "enrol", "--watch")
+        assert status == 1
+        assert "enrol failed" in out
+        job = service.json("jobs", "list", "--server", "lost", "--kind", "enrol")["items"][0]
+        assert job["error"]["code"] == "login-refused"
+        status, out, _ = service.managed("jobs", "watch", job["id"], "--json")
+        assert status == 1
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert [line["seq"] for line in lines[:-1]] == list(range(1, len(lines)))
+        assert lines[-1]["job"]["id"] == job["id"]
+        for arguments in (("jobs", "list"), ("jobs", "show", job["id"]), ("servers", "list")):
+            assert "lost" in service.managed(*arguments)[1]
+    service.json("servers", "delete", "lost", "--yes")
+
+
+def test_a_second_service_on_the_same_state_folder_is_refused(service: Service) -> None:
+    status, _, error = service.managed("serve")
+    assert status == 1
+    assert f"process {service.process.pid}" in error
+    assert "Traceback" not in error
+
+
+def test_a_used_port_is_one_clear_sentence(service: Service, tmp_path: Path) -> None:
+    environment = {**service.environment, "MANAGED_STATE_DIR": str(tmp_path / "other")}
+    other = Service(service.settings, environment, service.process, service.log)
+    status, _, error = other.managed("serve")
+    assert status == 1
+    assert f"port {service.settings.listen_port} on 127.0.0.1 is in use" in error
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_killed_part_is_started_again(service: Service, name: str) -> None:
+    before = service.part(PARTS[name])
+    below = descendants(before, running_processes())
+    assert before
+    os.kill(before, signal.SIGKILL)
+    wait_until(
+        lambda: service.part(PARTS[name]) not in (0, before), timeout=_SECONDS, what=f"new {name}"
+    )
+    wait_until(
+        lambda: not {p.pid for p in running_processes()} & set(below),
+        timeout=10,
+        what=f"what the killed {name} had started is gone",
+    )
+    wait_until(service.is_healthy, timeout=_SECONDS, what="the service is healthy again")
+
+
+def test_the_new_worker_works(service: Service) -> None:
+    """Nobody listens at the address: an enrol job fails after its tries, or is called off."""
+    address = ("servers", "enrol", "gone", "127.0.0.1", "--port", str(free_port()))
+    service.json(*address, "--host-key", new_key_pair().public_key)
+    job = service.json("jobs", "submit", "gone", "enrol")
+    status, out, _ = service.managed("jobs", "watch", job["id"])
+    assert status == 1
+    assert "failed" in out
+
+
+def test_stopped_it_leaves_no_process_behind(service: Service) -> None:
+    family = descendants(service.process.pid, running_processes())
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(_SECONDS) == 0
+    left = {process.pid: argv_of(process.pid) for process in running_processes()}
+    assert not {pid: argv for pid, argv in left.items() if pid in family and _is_ours(argv)}
+    status, _, error = service.managed("servers", "list")
+    assert status == 3
+    assert "does not answer" in error
+
+
+def _is_ours(argv: list[bytes]) -> bool:
+    """libvirt's daemon is meant to outlive the service: servers run on."""
+    return not any(b"libvirt" in word or b"virtlogd" in word for word in argv)
