@@ -54,7 +54,7 @@ _SERVER: Final = {
     "memory_mib": 1024,
     "disk_gib": 6,
 }
-_START_SECONDS: Final = 120.0
+_START_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 90.0
 _SILENCE_SECONDS: Final = 45.0
 

@@ -35,7 +35,7 @@ from managed.wiring import open_installation, prepare_installation
 
 Say = Callable[[str], None]
 
-_START_SECONDS: Final = 60.0
+_START_SECONDS: Final = 180.0
 _WORKER_STOP_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _LONGEST_PAUSE: Final = 30.0

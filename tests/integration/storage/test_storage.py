@@ -1,0 +1,172 @@
+"""Vault, inventory, sessions, catalogue and migrations on both databases."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine as Database
+from sqlalchemy import select, text
+
+from managed.domain.errors import (
+    AlreadyExists,
+    HostKeyChanged,
+    MissingRequirement,
+    NotFound,
+    SecretUnreadable,
+)
+from managed.domain.rescue import RescueSession
+from managed.domain.secrets import Secret, SecretPurpose
+from managed.domain.servers import ServerStatus
+from managed.domain.snapshots import SnapshotRecord
+from managed.storage.catalogue import Catalogue
+from managed.storage.database import migrate, writing
+from managed.storage.sessions import SessionRecords
+from managed.storage.tables import metadata, sealed_secrets
+from managed.storage.vault import SealedVault, create_master_key, load_master_key
+from tests.support.jobs import START, JobBench
+
+
+@pytest.fixture
+def bench(database: Database) -> JobBench:
+    return JobBench(database)
+
+
+def vault(database: Database, key: bytes = b"k" * 32) -> SealedVault:
+    return SealedVault(database, key, lambda: datetime.now(UTC))
+
+
+def test_migrations_make_the_tables_that_the_code_expects(database: Database) -> None:
+    migrate(database)
+    with database.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        differences = [
+            change
+            for change in compare_metadata(context, metadata)
+            if "events_default" not in str(change)
+        ]
+    assert differences == []
+
+
+def test_events_are_partitioned_by_month_on_postgresql(bench: JobBench) -> None:
+    bench.events.prepare_partitions(START)
+    bench.events.prepare_partitions(START)
+    job = bench.submit()
+    assert bench.event_types(job) == ["job_submitted"]
+    if bench.database.dialect.name == "postgresql":
+        with bench.database.connect() as connection:
+            query = text("SELECT count(*) FROM events_2026_03")
+            assert connection.execute(query).scalar_one() == 1
+
+
+def test_a_secret_comes_back_and_is_not_plain_in_the_database(database: Database) -> None:
+    kept = vault(database)
+    kept.keep("server", SecretPurpose.LOGIN_KEY, Secret("first"))
+    kept.keep("server", SecretPurpose.LOGIN_KEY, Secret("hunter2"))
+    assert kept.secret("server", SecretPurpose.LOGIN_KEY).reveal() == "hunter2"
+    with database.connect() as connection:
+        (sealed,) = connection.execute(select(sealed_secrets.c.sealed)).one()
+    assert b"hunter2" not in sealed
+    kept.forget("server")
+    with pytest.raises(NotFound):
+        kept.secret("server", SecretPurpose.LOGIN_KEY)
+
+
+def test_another_master_key_or_another_row_opens_nothing(database: Database) -> None:
+    vault(database).keep("server", SecretPurpose.LOGIN_KEY, Secret("hunter2"))
+    with pytest.raises(SecretUnreadable):
+        vault(database, b"x" * 32).secret("server", SecretPurpose.LOGIN_KEY)
+    with writing(database) as connection:
+        connection.execute(sealed_secrets.update().values(owner="mallory"))
+    with pytest.raises(SecretUnreadable):
+        vault(database).secret("mallory", SecretPurpose.LOGIN_KEY)
+
+
+def test_a_secret_made_on_demand_is_made_once(database: Database) -> None:
+    kept = vault(database)
+    purpose = SecretPurpose.REPOSITORY_PASSWORD
+    assert kept.keep_once("server", purpose, Secret("one")).reveal() == "one"
+    assert kept.keep_once("server", purpose, Secret("two")).reveal() == "one"
+
+
+def test_the_master_key_is_made_once_for_nobody_else_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "master.key"
+    create_master_key(path)
+    key = load_master_key(path)
+    create_master_key(path)
+    assert load_master_key(path) == key
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(path.parent) == ["master.key"]
+    path.write_bytes(b"short")
+    with pytest.raises(MissingRequirement):
+        load_master_key(path)
+
+
+def test_a_pinned_host_key_is_replaced_only_on_purpose(bench: JobBench) -> None:
+    pin = bench.inventory.pin_host_key
+    pin(bench.server_id, "key one", replacing="")
+    pin(bench.server_id, "key one", replacing="")
+    with pytest.raises(HostKeyChanged):
+        pin(bench.server_id, "key two", replacing="")
+    pin(bench.server_id, "key two", replacing="key one")
+    assert bench.inventory.get(bench.server_id).host_key == "key two"
+
+
+def test_a_name_is_free_again_when_its_server_is_deleted(bench: JobBench) -> None:
+    first = bench.inventory.get(bench.server_id)
+    second = replace(first, server_id=str(uuid.uuid4()))
+    with pytest.raises(AlreadyExists), writing(bench.database) as connection:
+        bench.inventory.add(connection, second, bench.clock())
+    bench.inventory.set_status(first.server_id, ServerStatus.DELETED)
+    with pytest.raises(NotFound):
+        bench.inventory.get(first.server_id)
+    with writing(bench.database) as connection:
+        bench.inventory.add(connection, second, bench.clock())
+    assert bench.inventory.by_name("one") == replace(second, created_at=bench.clock())
+
+
+def test_parts_to_check_go_round(bench: JobBench) -> None:
+    parts = [bench.inventory.next_part_to_check(bench.server_id, 3) for _ in range(5)]
+    assert parts == [1, 2, 3, 1, 2]
+
+
+def test_a_server_has_one_open_rescue_session(bench: JobBench) -> None:
+    sessions, job = SessionRecords(bench.database), bench.submit()
+    first = RescueSession(
+        session_id="one",
+        server_id=bench.server_id,
+        job_id=job.job_id,
+        host_key="key",
+        status_before=ServerStatus.ACTIVE,
+        started_at=START,
+        expires_at=START + timedelta(hours=1),
+    )
+    assert sessions.open(first) == first
+    assert sessions.open(replace(first, session_id="two")) == first
+    late = START + timedelta(hours=2)
+    assert sessions.expired(late) == [], "a job works on the server"
+    bench.workflow()
+    bench.engine().run(job.job_id)
+    assert sessions.expired(late) == [first]
+    sessions.end("one", late)
+    assert sessions.current(bench.server_id) is None
+    assert sessions.open(replace(first, session_id="two")).session_id == "two"
+
+
+def test_snapshots_are_listed_newest_first_and_verified_later(bench: JobBench) -> None:
+    catalogue, job = Catalogue(bench.database), bench.submit()
+    for number, hours in (("a", 1), ("b", 2)):
+        time = START + timedelta(hours=hours)
+        record = SnapshotRecord(number, bench.server_id, job.job_id, time, 5, 7, "m", "l")
+        catalogue.add(record)
+        catalogue.add(record)
+    assert [r.snapshot_id for r in catalogue.of_server(bench.server_id)] == ["b", "a"]
+    catalogue.mark_verified("a", {"paths": 5}, START)
+    assert catalogue.get("a").verified_at == START
+    assert catalogue.get("b").verified_at is None

@@ -1,0 +1,157 @@
+"""Retry, pre-emption and the next action of a job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from managed.domain.errors import CommandFailed, HostKeyChanged, ServerUnreachable
+from managed.domain.jobs import (
+    GiveUp,
+    Job,
+    JobKind,
+    JobStatus,
+    Preemption,
+    RetryPolicy,
+    StepResult,
+    StepStatus,
+    TryAgain,
+    preemption,
+    retry_decision,
+    silence_is_safe_point,
+)
+from managed.domain.progress import (
+    BeginUndo,
+    Finish,
+    RunStep,
+    StepPlan,
+    UndoStep,
+    next_action,
+)
+
+NOW = datetime(2026, 10, 25, 2, 30, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+POLICY = RetryPolicy(attempts=3, first_delay=timedelta(seconds=2))
+PLAN = (
+    StepPlan("disk", has_undo=True),
+    StepPlan("dpkg", interruptible=False),
+    StepPlan("boot", has_undo=True),
+)
+
+
+def job(**changes: Any) -> Job:
+    plain = Job(
+        job_id="job",
+        server_id="server",
+        kind=JobKind.PATCH,
+        workflow_version=1,
+        status=JobStatus.RUNNING,
+        parameters={},
+        created_at=NOW,
+        deadline=LATER,
+    )
+    return replace(plain, **changes)
+
+
+def record(name: str, status: StepStatus = StepStatus.DONE) -> StepResult:
+    return StepResult(name, status, 1, NOW, NOW)
+
+
+@pytest.mark.parametrize(("attempt", "seconds"), [(1, 2), (2, 4)])
+def test_retries_wait_twice_as_long_each_time(attempt: int, seconds: int) -> None:
+    decision = retry_decision(POLICY, ServerUnreachable("silent"), attempt, NOW, LATER)
+    assert decision == TryAgain(NOW + timedelta(seconds=seconds))
+
+
+def test_an_error_may_ask_for_a_longer_pause() -> None:
+    error = ServerUnreachable("booting", retry_after=90)
+    assert retry_decision(POLICY, error, 1, NOW, LATER) == TryAgain(NOW + timedelta(seconds=90))
+
+
+def test_what_retrying_cannot_mend_is_given_up_at_once() -> None:
+    for error in (HostKeyChanged("another key"), CommandFailed("exit 1")):
+        assert isinstance(retry_decision(POLICY, error, 1, NOW, LATER), GiveUp)
+
+
+def test_attempts_and_deadline_end_retries() -> None:
+    error = ServerUnreachable("silent")
+    assert isinstance(retry_decision(POLICY, error, 3, NOW, LATER), GiveUp)
+    soon = NOW + timedelta(seconds=1)
+    assert isinstance(retry_decision(POLICY, error, 1, NOW, soon), GiveUp)
+
+
+@pytest.mark.parametrize(
+    ("holder", "asked", "answer"),
+    [
+        (JobKind.PATCH, JobKind.RESCUE, Preemption.AT_SAFE_POINT),
+        (JobKind.BACKUP, JobKind.RESTORE, Preemption.AT_SAFE_POINT),
+        (JobKind.PATCH, JobKind.POWER, Preemption.REFUSE),
+        (JobKind.PATCH, JobKind.BACKUP, Preemption.REFUSE),
+        (JobKind.RESCUE, JobKind.RESTORE, Preemption.REFUSE),
+        (JobKind.RESCUE, JobKind.RESCUE, Preemption.REFUSE),
+    ],
+)
+def test_only_what_brings_a_server_back_goes_before_others(
+    holder: JobKind, asked: JobKind, answer: Preemption
+) -> None:
+    assert preemption(holder, asked, holder_undoing=False) is answer
+
+
+def test_a_job_that_takes_its_changes_back_is_not_pushed_aside() -> None:
+    assert preemption(JobKind.PATCH, JobKind.RESCUE, holder_undoing=True) is Preemption.REFUSE
+
+
+def test_a_server_that_was_heard_of_lately_does_not_hang() -> None:
+    limit = timedelta(minutes=5)
+    assert not silence_is_safe_point(NOW - timedelta(minutes=4), NOW - LIMITLESS, NOW, limit)
+    assert silence_is_safe_point(NOW - timedelta(minutes=5), NOW - LIMITLESS, NOW, limit)
+    assert silence_is_safe_point(None, NOW - timedelta(minutes=6), NOW, limit)
+
+
+LIMITLESS = timedelta(days=1)
+
+
+def test_the_first_step_without_a_record_is_next() -> None:
+    assert next_action(job(), PLAN, NOW) == RunStep("disk")
+    assert next_action(job(steps=(record("disk"),)), PLAN, NOW) == RunStep("dpkg")
+    done = tuple(record(step.name) for step in PLAN)
+    assert next_action(job(steps=done), PLAN, NOW) == Finish(JobStatus.SUCCEEDED)
+
+
+def test_cancel_and_deadline_take_hold_between_steps() -> None:
+    cancelled = next_action(job(cancel_requested="by anna"), PLAN, NOW)
+    assert isinstance(cancelled, BeginUndo)
+    assert cancelled.verdict is JobStatus.CANCELLED
+    late = next_action(job(), PLAN, LATER)
+    assert isinstance(late, BeginUndo)
+    assert late.verdict is JobStatus.FAILED
+
+
+def test_a_begun_uninterruptible_step_goes_on_whoever_cancels() -> None:
+    working = job(steps=(record("disk"),), started_step="dpkg", cancel_requested="by anna")
+    assert next_action(working, PLAN, NOW) == RunStep("dpkg")
+    answered = replace(working, answer={"outcome": "answered"})
+    assert next_action(answered, PLAN, NOW) == RunStep("dpkg")
+
+
+def test_a_hanging_server_frees_even_an_uninterruptible_step() -> None:
+    hanging = job(
+        steps=(record("disk"),),
+        started_step="dpkg",
+        cancel_requested="a rescue job goes before it",
+        answer={"outcome": "interrupted"},
+    )
+    assert isinstance(next_action(hanging, PLAN, NOW), BeginUndo)
+
+
+def test_undo_goes_backwards_over_what_was_done_or_begun_and_then_ends() -> None:
+    failed = (record("disk"), record("dpkg"), record("boot", StepStatus.FAILED))
+    undoing = job(steps=failed, verdict=JobStatus.FAILED)
+    assert next_action(undoing, PLAN, NOW) == UndoStep("boot")
+    undoing = replace(undoing, steps=(*failed, record("boot", StepStatus.UNDO_FAILED)))
+    assert next_action(undoing, PLAN, NOW) == UndoStep("disk")
+    undoing = replace(undoing, steps=(*undoing.steps, record("disk", StepStatus.UNDONE)))
+    assert next_action(undoing, PLAN, NOW) == Finish(JobStatus.FAILED)
