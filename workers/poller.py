@@ -55,6 +55,11 @@ class Poller:
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._tunnels = HeldTunnels(self._world)
 
+    @property
+    def is_asking(self) -> bool:
+        """Are questions under way?"""
+        return bool(self._under_way)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until told to stop; runs in the SSH driver's event loop."""
         pause = self._installation.settings.poll_seconds
