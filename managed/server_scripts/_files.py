@@ -12,7 +12,10 @@ from typing import NamedTuple
 from managed.domain.manifests import EntryKind, ManifestEntry
 from managed.server_scripts._hashing import sha256
 
-READ_SIZE = 1024 * 1024
+READ_BUFFER = memoryview(bytearray(256 * 1024))
+"""One for all files, since getting fresh memory from the kernel costs more than reading most of
+them; scripts have one thread.
+"""
 
 KINDS = {
     stat.S_IFREG: EntryKind.FILE,
@@ -65,16 +68,14 @@ class Excludes:
 def sha256_of(path: bytes) -> str:
     """The file's sha256 in hexadecimal; empty when it can't be read (any more)."""
     digest = sha256()
-    buffer = bytearray(READ_SIZE)
-    view = memoryview(buffer)
     try:
         descriptor = _open_untouched(path)
     except OSError:
         return ""
     try:
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            while size := file.readinto(buffer):
-                digest.update(view[:size])
+            while size := file.readinto(READ_BUFFER):
+                digest.update(READ_BUFFER[:size])
     except OSError:
         return ""
     return str(digest.hexdigest())
