@@ -73,11 +73,12 @@ def sha256_of(path: bytes) -> str:
     except OSError:
         return ""
     try:
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            while size := file.readinto(READ_BUFFER):
-                digest.update(READ_BUFFER[:size])
+        while size := os.readv(descriptor, [READ_BUFFER]):
+            digest.update(READ_BUFFER[:size])
     except OSError:
         return ""
+    finally:
+        os.close(descriptor)
     return str(digest.hexdigest())
 
 
