@@ -25,17 +25,18 @@ from managed.server_scripts import script_source
 IMAGES = Path(os.environ.get("MANAGED_IMAGES", Path(__file__).parents[2] / "var" / "images"))
 COMMAND_LINE = "console=ttyS0 quiet panic=1 mitigations=off nokaslr tsc=reliable"
 SECONDS_TO_BOOT = 240.0
+SECONDS_FOR_SCRIPTS = 2400.0
 RUN_DIRECTORY = "/var/lib/managed/runs/test"
 NETWORK = "MODE=static\nADDRESS=10.0.2.15/24\nGATEWAY=10.0.2.2\nDNS=10.0.2.3\nHOSTNAME=rescue\n"
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
 
-def wait_until(condition: Any, seconds: float, what: str) -> Any:
+def wait_until(condition: Any, seconds: float, what: str, pause: float = 0.2) -> Any:
     """Ask again and again until the condition gives something true; AssertionError when late."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        select.select([], [], [], 0.2)
+        select.select([], [], [], pause)
     return found
 
 
@@ -139,29 +140,37 @@ class Vm:
         environment: Mapping[str, str] | None = None,
         accepted: tuple[int, ...] = (0,),
     ) -> tuple[dict[str, Any], str]:
-        """Run one of the project's scripts as the detached runner would; result and log."""
-        start = self._script_start(name, document, environment or {})
-        path = self.directory / f"{name}.log"
-        with path.open("wb") as output:
-            ended = subprocess.run(
-                (*self.ssh_command(), "sh -s"),
-                input=start.encode(),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=1800,
-            )
-        log = path.read_text(errors="replace")
-        assert ended.returncode in accepted, f"{name}: {ended.returncode}\n{log[-6000:]}"
+        """Run one of the project's scripts, detached from the connection; result and log."""
+        self.start_script(name, document, environment or {})
+
+        def ended() -> str:
+            assert self.process is not None
+            assert self.process.poll() is None, f"the VM has ended\n{self.console_text()[-2000:]}"
+            return self.look("cat /run/test.status").strip()
+
+        status = int(wait_until(ended, SECONDS_FOR_SCRIPTS, f"{name} ends", 5.0))
+        log = self.run("cat /run/test.log")
+        (self.directory / f"{name}.log").write_text(log, errors="replace")
+        assert status in accepted, f"{name}: {status}\n{log[-6000:]}"
         return json.loads(self.run(f"cat {RUN_DIRECTORY}/result.json")), log
+
+    def look(self, command: str) -> str:
+        """What a command prints, or nothing when it fails or the connection does."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            argv = (*self.ssh_command(), command)
+            ended = subprocess.run(argv, capture_output=True, timeout=60)
+            return ended.stdout.decode(errors="replace") if ended.returncode == 0 else ""
+        return ""
 
     def start_script(
         self, name: str, document: Mapping[str, Any], environment: Mapping[str, str]
     ) -> None:
         """Start a script as a process group of its own, whose id is in /run/test.pid."""
         start = self._script_start(name, document, environment)
-        self.run("cat > /run/test.sh && chmod 700 /run/test.sh", start.encode())
-        group = "echo $$ > /run/test.pid; exec sh /run/test.sh"
-        self.run(f"setsid sh -c '{group}' >/dev/null 2>&1 </dev/null &")
+        self.run("rm -f /run/test.*; umask 077; cat > /run/test.sh", start.encode())
+        group = "echo $$ > /run/test.pid; sh /run/test.sh > /run/test.log; echo $? > /run/test.new"
+        command = f"{group}; mv /run/test.new /run/test.status"
+        self.run(f"setsid sh -c '{command}' >/dev/null 2>&1 </dev/null &")
 
     def _script_start(
         self, name: str, document: Mapping[str, Any], environment: Mapping[str, str]

@@ -268,8 +268,7 @@ def restored(place: Place, snapshot: str) -> dict[str, Any]:
 def interrupt(vm: Vm, wanted: dict[str, Any]) -> None:
     """Start a restore and kill it, and all that it started, once files arrive."""
     vm.start_script("restore_system", wanted, SECRETS)
-    arrived = "ls /mnt/target/usr 2>/dev/null || true"
-    wait_until(lambda: vm.run(arrived).strip(), 600, "the first files are restored")
+    wait_until(lambda: vm.look("ls /mnt/target/usr"), 600, "the first files are restored", 2.0)
     vm.run("kill -9 -- -$(cat /run/test.pid)")
 
 
