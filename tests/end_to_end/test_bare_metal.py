@@ -37,7 +37,7 @@ from tests.end_to_end.plain_vm import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
 
 SERIAL = "srv-baremetal"
 DISK_SIZE = 8 << 30

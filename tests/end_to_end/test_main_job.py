@@ -31,7 +31,7 @@ from managed.settings import Settings
 from managed.storage.database import open_database
 from managed.wiring import Installation
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
 
 WORKER, CLOCK = b"celery", b"workers.schedule"
 
