@@ -25,11 +25,13 @@ def snapshot_differences(
     manifest: Iterable[ManifestEntry], files: Sequence[SnapshotFile]
 ) -> list[str]:
     """Sentences for every path that one has and the other has not, or that differs in kind,
-    owner, mode or size. Sockets are nobody's.
+    owner, mode or size. Sockets are nobody's, and restic keeps nothing of / itself.
     """
     found = {file.path: file for file in files if file.kind != "socket"}
     problems = []
     for entry in manifest:
+        if entry.path == "/":
+            continue
         file = found.pop(entry.path, None)
         if file is None:
             problems.append(f"{entry.path!r} is not in the snapshot")

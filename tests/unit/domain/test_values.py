@@ -137,7 +137,8 @@ FILE = SnapshotFile("/etc/fstab", "file", 0o644, 0, 0, 5, "")
 
 def test_a_snapshot_that_holds_the_manifest_is_in_order() -> None:
     socket = SnapshotFile("/run/x", "socket", 0o777, 0, 0, 0, "")
-    assert snapshot_differences([ENTRY], [FILE, socket]) == []
+    root = ManifestEntry("/", EntryKind.DIRECTORY, 0o755, 0, 0, 1)
+    assert snapshot_differences([root, ENTRY], [FILE, socket]) == []
 
 
 @pytest.mark.parametrize(
