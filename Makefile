@@ -34,11 +34,11 @@ serve: setup  ## Start the embedded service on 127.0.0.1:8000 and stay up
 	@$(AS_ROOT) $(BIN)/managed serve
 
 .PHONY: test
-test: setup  ## Run the tests, real VMs included, without the long ones; TESTS=path for some
+test: images  ## Run the tests, real VMs included, without the long ones; TESTS=path for some
 	@$(PYTEST) -m "not long"
 
 .PHONY: test-long
-test-long: setup  ## Run the whole main job with workers killed, and a bare-metal restore, on VMs
+test-long: images  ## Run the whole main job with workers killed, and a bare-metal restore, on VMs
 	@$(PYTEST) -m long
 
 .PHONY: test-fast
