@@ -56,7 +56,7 @@ _SERVER: Final = {
 }
 _START_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 90.0
-_SILENCE_SECONDS: Final = 45.0
+_SILENCE_SECONDS: Final = 150.0
 
 
 def run_demo(settings: Settings, *, keep: bool) -> int:

@@ -55,8 +55,9 @@ def second_login(context: StepContext) -> Outcome:
 
 def confirm(context: StepContext) -> Outcome:
     """Call the rollback off over one more new connection: the firewall stays."""
-    if not context.job.parameters.get("firewall", True):
-        return Done({"firewall": "not asked for"})
+    state = context.result_of("apply").get("firewall")
+    if state != "trial":
+        return Done({"firewall": state})
     report = context.world.playbooks.run(
         "confirm_firewall",
         context.endpoint,
