@@ -1,4 +1,4 @@
-"""Fixtures for all tests: databases, both kinds, migrated."""
+"""Fixtures for all tests: databases, both kinds, migrated; cells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from managed.storage.database import migrate, open_database
+from tests.support.cells import cell, cells_state, start_test_cell
 from tests.support.postgres import postgres
+
+__all__ = ["cell", "cells_state", "start_test_cell"]
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,8 @@ from managed.domain.errors import CommandFailed, Conflict, NotFound, ServerUnrea
 from managed.drivers.ssh.shell import SshShell
 from managed.lab import cell_processes
 from managed.lab.cells import cells_down, list_cells, load_cell, start_cell, stop_cell
-from tests.support.cells import StartCell, cell, cells_state, start_test_cell
+from tests.support.cells import StartCell
 from tests.support.waiting import wait_until
-
-__all__ = ["cell", "cells_state", "start_test_cell"]
 
 pytestmark = pytest.mark.cell
 

@@ -1,4 +1,7 @@
-"""Fixtures that give tests real cells; import them into a conftest to use them.
+"""Fixtures that give tests real cells.
+
+Only tests/conftest.py imports them: a second import would be a second set of fixtures, which would
+count its cells from one again beside the first.
 
 The root filesystems are kept between runs in `var/cells` (or MANAGED_TEST_STATE), the cells of a
 test session stand in a directory of their own below it and are removed at its end.

@@ -12,11 +12,8 @@ from managed.domain.errors import Json
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.lab.cells import Cell
 from managed.ports import PlaybookReport
-from tests.support.cells import cells_state, start_test_cell
 from tests.support.playbook_runs import PLAYBOOKS, Remote, Run
 from tests.support.runtime import short_directory
-
-__all__ = ["cells_state", "start_test_cell"]
 
 
 @pytest.fixture
