@@ -6,18 +6,49 @@ writes them, is no backup.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from managed.server_scripts._database_dumps import (
+    DUMP_DIRECTORY,
+    DumpRecord,
+    is_complete_dump,
+    record_path,
+    write_record,
+)
+from managed.server_scripts._database_processes import (
+    DATABASES,
+    DatabaseProcess,
+    database_processes,
+    own_processes,
+    unit_in,
+)
 from managed.server_scripts._run import ScriptFailed, program_environment, run_program, say
 
-DUMP_DIRECTORY = Path("/var/backups/managed/databases")
-TAIL_SIZE = 4096
-POSTGRESQL_END = b"-- PostgreSQL database cluster dump complete"
-MYSQL_END = b"-- Dump completed"
+# Drops and creates make the dump say all of the databases template1 and postgres too: their
+# settings, their grants and their locale.
+POSTGRESQL_OPTIONS = ("--clean", "--if-exists")
+POSTGRESQL_SETTINGS = """
+SELECT json_build_object(
+    'data_directory', current_setting('data_directory'),
+    'superuser', (SELECT rolname FROM pg_roles WHERE oid = 10),
+    'data_checksums', current_setting('data_checksums') = 'on',
+    'wal_segment_size', pg_size_bytes(current_setting('wal_segment_size')),
+    'encoding', pg_encoding_to_char(encoding),
+    'tablespaces', (SELECT coalesce(json_agg(pg_tablespace_location(oid)), '[]')
+        FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')),
+    'template', to_jsonb(d))
+FROM pg_database d WHERE datname = 'template0'
+"""
+LOCALE_SETTINGS = (
+    *("datcollate", "datctype", "datlocprovider"),
+    *("daticulocale", "datlocale", "daticurules"),
+)
 MYSQL_CREDENTIALS = "/etc/mysql/debian.cnf"
 MYSQL_OPTIONS = (
     "--single-transaction",
@@ -26,6 +57,7 @@ MYSQL_OPTIONS = (
     "--events",
     "--triggers",
 )
+INNODB_FILE = re.compile(r"ibdata\d+|ib_logfile\d+|#ib_redo\d+|undo_?\d+|.*\.ibd")
 
 
 def dump_databases() -> tuple[list[dict[str, Any]], list[str]]:
@@ -34,9 +66,10 @@ def dump_databases() -> tuple[list[dict[str, Any]], list[str]]:
     for directory in (DUMP_DIRECTORY.parent, DUMP_DIRECTORY):
         directory.chmod(0o700)
     dumped = dump_postgresql() + dump_mysql()
-    kept = {Path(dump["path"]).name for dump in dumped}
+    paths = [Path(dump["path"]) for dump in dumped]
+    kept = {*paths, *map(record_path, paths)}
     for leftover in DUMP_DIRECTORY.iterdir():
-        if leftover.name not in kept:
+        if leftover not in kept:
             leftover.unlink()
     return dumped, container_warnings()
 
@@ -69,38 +102,92 @@ def dump_postgresql() -> list[dict[str, Any]]:
 
 def dump_cluster(cluster: dict[str, str]) -> dict[str, Any]:
     version, name = cluster["version"], cluster["name"]
-    program = f"/usr/lib/postgresql/{version}/bin/pg_dumpall"
-    command = ("runuser", "-u", cluster["owner"], "--", program, "--port", cluster["port"])
+    as_owner = ("runuser", "-u", cluster["owner"], "--")
+    programs = f"/usr/lib/postgresql/{version}/bin"
     path = DUMP_DIRECTORY / f"postgresql-{version}-{name}.sql"
-    return dump(command, path, POSTGRESQL_END, "postgresql", f"{version}/{name}")
+    query = (f"{programs}/psql", "-XAtw", "-d", "template1", "-p", cluster["port"])
+    settings = run_program((*as_owner, *query, "-c", POSTGRESQL_SETTINGS))
+    record = cluster_record(version, name, json.loads(settings))
+    command = (f"{programs}/pg_dumpall", *POSTGRESQL_OPTIONS, "--port", cluster["port"])
+    return dump((*as_owner, *command), path, record)
+
+
+def cluster_record(version: str, name: str, settings: dict[str, Any]) -> DumpRecord:
+    template = settings.pop("template")
+    locale = {key: template[key] for key in LOCALE_SETTINGS if template.get(key) is not None}
+    return DumpRecord(
+        kind="postgresql",
+        name=f"{version}/{name}",
+        unit=f"postgresql@{version}-{name}.service",
+        data_directory=os.path.realpath(settings.pop("data_directory")),
+        outside=settings.pop("tablespaces"),
+        settings={**settings, **locale},
+    )
 
 
 def dump_mysql() -> list[dict[str, Any]]:
-    running = own_processes(("mariadbd", "mysqld"))
-    if not running:
+    processes = [p for p in database_processes(("mariadbd", "mysqld")) if p.is_own]
+    if not processes:
         return []
-    kind = "mariadb" if "mariadbd" in running else "mysql"
-    program = next((p for p in ("mariadb-dump", "mysqldump") if _is_installed(p)), "")
+    process = processes[0]
+    kind = "mariadb" if process.name == "mariadbd" else "mysql"
+    if len({p.directory for p in processes}) > 1:
+        raise ScriptFailed(f"several {kind} servers run here; only one of them would be dumped")
+    program = next((p for p in ("mariadb-dump", "mysqldump") if is_installed(p)), "")
     if not program:
         raise ScriptFailed(f"{kind} runs, but neither mariadb-dump nor mysqldump is installed")
     path = DUMP_DIRECTORY / f"{kind}.sql"
+    record = mysql_record(kind, process)
     try:
-        return [dump((program, *MYSQL_OPTIONS), path, MYSQL_END, kind, "all")]
+        return [dump((program, *MYSQL_OPTIONS), path, record)]
     except ScriptFailed:
         if not os.path.exists(MYSQL_CREDENTIALS):
             raise
         say("dumping again with the distribution's maintenance account")
         account = f"--defaults-file={MYSQL_CREDENTIALS}"
-        return [dump((program, account, *MYSQL_OPTIONS), path, MYSQL_END, kind, "all")]
+        return [dump((program, account, *MYSQL_OPTIONS), path, record)]
 
 
-def dump(command: Sequence[str], path: Path, end: bytes, kind: str, name: str) -> dict[str, Any]:
+def mysql_record(kind: str, process: DatabaseProcess) -> DumpRecord:
+    """What the running server shows without a login: its program, its unit, its open files."""
+    place = Path("/proc") / str(process.pid)
+    cgroups = (place / "cgroup").read_text(encoding="utf-8", errors="replace")
+    return DumpRecord(
+        kind=kind,
+        name="all",
+        unit=unit_in(cgroups) or f"{kind}.service",
+        data_directory=process.directory,
+        outside=files_outside(process.directory, open_files(place)),
+        settings={"program": os.readlink(place / "exe").replace(" (deleted)", "")},
+    )
+
+
+def open_files(process: Path) -> list[str]:
+    found = []
+    for descriptor in (process / "fd").iterdir():
+        try:
+            found.append(os.readlink(descriptor))
+        except OSError:
+            continue
+    return found
+
+
+def files_outside(directory: str, files: Sequence[str]) -> list[str]:
+    """InnoDB's own files among these that are not below the data directory."""
+    return sorted(
+        path
+        for path in files
+        if INNODB_FILE.fullmatch(os.path.basename(path)) and not path.startswith(f"{directory}/")
+    )
+
+
+def dump(command: Sequence[str], path: Path, record: DumpRecord) -> dict[str, Any]:
     """Write a dump beside the old one and replace that only by one that is complete."""
-    say(f"dumping {kind} {name}")
+    say(f"dumping {record.label}")
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "r+b") as file:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         ended = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -110,48 +197,25 @@ def dump(command: Sequence[str], path: Path, end: bytes, kind: str, name: str) -
             env=program_environment(),
             check=False,
         )
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - TAIL_SIZE))
-        is_complete = end in file.read()
         os.fsync(file.fileno())
-    if ended.returncode != 0 or not is_complete:
+    if ended.returncode != 0 or not is_complete_dump(temporary, record.kind):
         temporary.unlink()
         why = ended.stderr.decode("utf-8", "replace").strip()[-500:] or "it is not complete"
-        raise ScriptFailed(f"the {kind} database {name} can't be dumped: {why}")
+        raise ScriptFailed(f"the {record.kind} database {record.name} can't be dumped: {why}")
+    write_record(path, record)
     temporary.replace(path)
-    return {"kind": kind, "name": name, "path": str(path), "bytes": size}
+    size = path.stat().st_size
+    return {"kind": record.kind, "name": record.name, "path": str(path), "bytes": size}
 
 
-def _is_installed(program: str) -> bool:
+def is_installed(program: str) -> bool:
     path = program_environment()["PATH"]
     return any(os.access(os.path.join(place, program), os.X_OK) for place in path.split(":"))
 
 
-def own_processes(names: Sequence[str]) -> set[str]:
-    """Which of these programs run on the server itself, not in one of its containers."""
-    return {name for name, inside in _database_processes(names) if inside}
-
-
 def container_warnings() -> list[str]:
-    found = {name for name, inside in _database_processes(DATABASES) if not inside}
+    found = {process.name for process in database_processes() if not process.is_own}
     return [
         f"{name} runs in a container: its files are backed up as they are, without a dump"
         for name in sorted(found - own_processes(DATABASES))
     ]
-
-
-DATABASES = ("postgres", "mariadbd", "mysqld")
-
-
-def _database_processes(names: Sequence[str]) -> list[tuple[str, bool]]:
-    """Name, and whether it lives in our own process namespace."""
-    ours = os.readlink("/proc/self/ns/pid")
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (directory / "comm").read_text(encoding="utf-8", errors="replace").strip()
-            if name in names:
-                found.append((name, os.readlink(directory / "ns/pid") == ours))
-        except OSError:
-            continue
-    return found

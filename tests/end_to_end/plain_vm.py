@@ -93,7 +93,7 @@ class Vm:
         forward = f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"
         argv = (
             *("qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "q35"),
-            *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(memory)),
+            *("-accel", "tcg,thread=multi", "-cpu", "Westmere", "-smp", "2", "-m", str(memory)),
             *("-netdev", forward, "-device", "virtio-net-pci,netdev=net"),
             *("-device", "virtio-rng-pci", "-no-reboot", "-serial", f"file:{self.console}"),
             *arguments,

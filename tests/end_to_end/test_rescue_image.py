@@ -113,8 +113,19 @@ def start(image: BuiltImage, directory: Path, configuration: Path | None) -> Mac
     with scratch.open("wb") as stream:
         stream.truncate(1024 * MEBIBYTE)
     port = free_port()
-    argv = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]
-    argv += ["-smp", "1", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none"]
+    argv = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi"]
+    argv += [
+        "-cpu",
+        "Westmere",
+        "-smp",
+        "1",
+        "-m",
+        "256",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+    ]
     argv += ["-serial", f"file:{directory / 'console.log'}", "-no-reboot"]
     argv += ["-kernel", str(image.path("vmlinux")), "-initrd", str(image.path("initrd.img"))]
     argv += ["-append", RESCUE_COMMAND_LINE, "-device", "virtio-rng-pci"]

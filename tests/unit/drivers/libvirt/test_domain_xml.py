@@ -104,12 +104,16 @@ def test_the_server_boots_from_its_own_disk_and_survives_reboots(node: LibvirtNo
 
 
 def test_acceleration_decides_domain_type_and_processor(node: LibvirtNode) -> None:
-    for accelerated, kind, mode in ((True, "kvm", "host-passthrough"), (False, "qemu", "maximum")):
+    for accelerated, kind, mode, model in (
+        (True, "kvm", "host-passthrough", None),
+        (False, "qemu", "custom", "Westmere"),
+    ):
         domain = parsed(server_definition(SPEC, node, accelerated))
         processor = domain.find("cpu")
         assert domain.get("type") == kind
         assert processor is not None
         assert processor.get("mode") == mode
+        assert processor.findtext("model") == model
 
 
 def test_rescue_boots_the_kernel_and_ends_at_reboot(node: LibvirtNode) -> None:
