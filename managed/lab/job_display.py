@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final
 
@@ -22,14 +22,29 @@ _LINES: Final = {
 }
 
 
-class JobDisplay:
-    """Give every event to `show`. With `verbose` the raw output is printed too."""
+_SECONDS_BETWEEN_LINES: Final = 20.0
 
-    def __init__(self, console: Console, title: str, *, verbose: bool = False) -> None:
+
+class JobDisplay:
+    """Give every event to `show`. With `verbose` the raw output is printed too.
+
+    Where lines can't change in place, in a log, progress gets a line now and then.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        *,
+        verbose: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console = console
         self._title = title
         self._verbose = verbose
-        self._began = time.monotonic()
+        self._time = clock
+        self._began = clock()
+        self._last_line = self._began
         self._status = Status(title, console=console)
 
     def __enter__(self) -> JobDisplay:
@@ -51,14 +66,18 @@ class JobDisplay:
             self._console.print(f"{self._clock()} {_filled(_LINES[kind], data)}", highlight=False)
         elif (progress := progress_of(kind, data)) is not None:
             self._status.update(f"{self._clock()} {self._title}: {progress}")
-            if not self._console.is_terminal and kind.endswith("_step"):
+            if not self._console.is_terminal and (kind.endswith("_step") or self._is_quiet()):
+                self._last_line = self._time()
                 self._console.print(f"{self._clock()}   {progress}", highlight=False)
         elif self._verbose:
             for line in data.get("lines", [data.get("text", "")]):
                 self._console.print(f"        {line}", markup=False, highlight=False)
 
+    def _is_quiet(self) -> bool:
+        return self._time() - self._last_line >= _SECONDS_BETWEEN_LINES
+
     def _clock(self) -> str:
-        return f"[dim]{time.monotonic() - self._began:6.1f} s[/]"
+        return f"[dim]{self._time() - self._began:6.1f} s[/]"
 
 
 def progress_of(kind: str, data: Mapping[str, Any]) -> str | None:
