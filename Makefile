@@ -34,12 +34,8 @@ serve: setup  ## Start the embedded service on 127.0.0.1:8000 and stay up
 	@$(AS_ROOT) $(BIN)/managed serve
 
 .PHONY: test
-test: images  ## Run the tests, real VMs included, without the long ones; TESTS=path for some
-	@$(PYTEST) -m "not long"
-
-.PHONY: test-long
-test-long: images  ## Run the whole main job with workers killed, and a bare-metal restore, on VMs
-	@$(PYTEST) -m long
+test: images  ## Run all tests, the whole main job on a real VM included; TESTS=path for some
+	@$(PYTEST)
 
 .PHONY: test-fast
 test-fast: setup  ## Run all tests that need no VM (under 5 minutes)

@@ -114,18 +114,8 @@ def start(image: BuiltImage, directory: Path, configuration: Path | None) -> Mac
         stream.truncate(1024 * MEBIBYTE)
     port = free_port()
     argv = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi"]
-    argv += [
-        "-cpu",
-        "Westmere",
-        "-smp",
-        "1",
-        "-m",
-        "256",
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-    ]
+    argv += ["-cpu", "Westmere", "-smp", "1", "-m", "256", "-display", "none"]
+    argv += ["-nodefaults", "-no-user-config"]
     argv += ["-serial", f"file:{directory / 'console.log'}", "-no-reboot"]
     argv += ["-kernel", str(image.path("vmlinux")), "-initrd", str(image.path("initrd.img"))]
     argv += ["-append", RESCUE_COMMAND_LINE, "-device", "virtio-rng-pci"]

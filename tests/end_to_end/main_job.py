@@ -1,0 +1,195 @@
+"""One run of the demo's steps with workers killed in the middle, and what it left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from managed.domain.secrets import SecretPurpose
+from managed.drivers.processes import running_processes
+from managed.lab.demo import STEPS, Demo, DemoService, clean_up
+from managed.lab.demo_images import build_missing_images
+from managed.lab.demo_report import DemoReport
+from managed.lab.demo_site import SiteContent
+from managed.lab.ports import free_port
+from managed.settings import Settings
+from managed.storage.database import open_database
+from managed.wiring import Installation
+from tests.end_to_end import odd_files
+
+WORKER, CLOCK = b"celery", b"workers.schedule"
+
+
+def argv_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@dataclass
+class Chaos:
+    """Kills a part of the service, once per moment; the supervisor starts it again."""
+
+    service_pid: int
+    killed: dict[str, list[int]] = field(default_factory=dict)
+
+    def observe(self, kind: str, event: Mapping[str, Any]) -> None:
+        moment = self._moment(kind, str(event["type"]), event.get("data") or {})
+        if moment is None or moment in self.killed:
+            return
+        self.killed[moment] = self._kill(WORKER)
+        if moment != "mid-playbook":
+            self.killed[moment] += self._kill(CLOCK)
+
+    def _moment(self, kind: str, event: str, data: Mapping[str, Any]) -> str | None:
+        if kind == "patch" and event == "patch_progress" and data.get("phase") == "install":
+            return "mid-apt" if int(data.get("done", 0)) >= 3 else None
+        if kind == "harden" and event == "playbook_task":
+            return "mid-playbook"
+        if kind == "backup" and event == "backup_progress":
+            return "mid-backup"
+        if kind == "restore" and event == "restore_progress":
+            return "mid-restore"
+        return None
+
+    def _kill(self, what: bytes) -> list[int]:
+        """The direct children of the service that are this part; what they had started must die
+        with them by itself.
+        """
+        pids = [
+            process.pid
+            for process in running_processes()
+            if process.parent == self.service_pid and what in argv_of(process.pid)
+        ]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return pids
+
+
+@dataclass
+class Watcher:
+    """Samples the command lines of all processes here until stopped."""
+
+    seen: set[bytes] = field(default_factory=set)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while not self.stopped.wait(0.5):
+            self.seen |= {argv_of(process.pid) for process in running_processes()}
+
+    def stop(self) -> bytes:
+        self.stopped.set()
+        self.thread.join()
+        return b"\n".join(self.seen)
+
+
+class DemoWithOddFiles(Demo):
+    """The demo, whose customer also keeps files that backups tend to lose."""
+
+    odd_files_before: Mapping[str, Any]
+    odd_files_after: Mapping[str, Any]
+
+    def create(self, evidence: dict[str, Any]) -> SiteContent:
+        content = super().create(evidence)
+        self._python(odd_files.MAKE)
+        self.odd_files_before = json.loads(self._python(odd_files.DESCRIBE))
+        return content
+
+    def prove(self, evidence: dict[str, Any], before: SiteContent) -> None:
+        super().prove(evidence, before)
+        self.odd_files_after = json.loads(self._python(odd_files.DESCRIBE))
+
+    def _python(self, program: str) -> str:
+        ended = self.shell.run(self.endpoint, ("python3", "-"), stdin=program.encode(), timeout=300)
+        assert ended.exit_status == 0, ended.stderr
+        return ended.stdout
+
+
+@dataclass
+class Run:
+    """What one run left for the tests."""
+
+    installation: Installation
+    demo: DemoWithOddFiles
+    chaos: Chaos
+    report: Mapping[str, Any]
+    command_lines: bytes
+    service_pid: int
+
+    def evidence(self, step: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = next(
+            entry["evidence"] for entry in self.report["steps"] if entry["name"] == step
+        )
+        return found
+
+    def recorded(self) -> str:
+        """Everything that the database holds, as text."""
+        with sqlite3.connect(self.installation.settings.state / "managed.db") as connection:
+            return "\n".join(connection.iterdump())
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(self.installation.settings.state / "managed.db") as connection:
+            return connection.execute(query).fetchall()
+
+    def on_server(self, *command: str) -> str:
+        result = self.demo.shell.run(self.demo.endpoint, command, timeout=900)
+        return result.stdout
+
+    def secrets(self) -> dict[str, str]:
+        vault, settings = self.installation.vault, self.installation.settings
+        server_id = self.demo.server["id"]
+        keys = json.loads((settings.keys / "s3.json").read_text())
+        found = {
+            purpose.value: vault.secret(server_id, purpose).reveal()
+            for purpose in (SecretPurpose.REPOSITORY_PASSWORD, SecretPurpose.GATEWAY_PASSWORD)
+        }
+        login = vault.secret(server_id, SecretPurpose.LOGIN_KEY).reveal()
+        return {
+            **found,
+            "S3 secret key": keys["secret_key"],
+            "login key": login.splitlines()[3],
+            "API token": settings.api_token.read_text().strip(),
+        }
+
+
+@contextmanager
+def main_job_run(base: Path) -> Iterator[Run]:
+    """Service and server stay up inside; everything is removed afterwards."""
+    settings = Settings(
+        state_dir=base / "state", images_dir=Settings().images, listen_port=free_port()
+    )
+    console = Console(width=120)
+    build_missing_images(settings, console.print)
+    watcher = Watcher()
+    try:
+        service = DemoService(settings, console.print)
+        service.start()
+        pid = int((settings.state / "service.pid").read_text())
+        chaos = Chaos(pid)
+        report = DemoReport.begin(base / "report.json", STEPS)
+        demo = DemoWithOddFiles(service.client(), report, console, chaos.observe)
+        try:
+            demo.run()
+        finally:
+            report.show(console)
+        installation = Installation(settings, open_database(settings.database))
+        document = json.loads(report.path.read_text())
+        yield Run(installation, demo, chaos, document, watcher.stop(), pid)
+    finally:
+        watcher.stop()
+        clean_up(settings, console.print)
