@@ -89,6 +89,8 @@ def progress_of(kind: str, data: Mapping[str, Any]) -> str | None:
             return f"{kind.partition('_')[0]} {data.get('percent', 0)} %"
         case "manifest_progress":
             return f"{data.get('files', 0)} files read"
+        case "database_load":
+            return f"loading {data.get('kind')} {data.get('name')} {data.get('percent', 0)} %"
         case "backup_step" | "restore_step" | "install_step":
             return str(data.get("name", "")).replace("_", " ")
     return None

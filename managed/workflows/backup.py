@@ -15,11 +15,7 @@ from managed.domain.manifests import DamagedManifest, ManifestEntry, parsed_mani
 from managed.domain.secrets import Secret, SecretPurpose, new_password
 from managed.domain.snapshots import SnapshotRecord, account_of, layout_key, manifest_key
 from managed.domain.verification import content_differences, files_to_read, snapshot_differences
-from managed.workflows.parts.detached import (
-    RUNS_DIRECTORY,
-    ServerScript,
-    detached,
-)
+from managed.workflows.parts.detached import RUNS_DIRECTORY, ServerScript, detached, texts
 from managed.workflows.parts.gateway_socket import repository_url
 from managed.workflows.parts.prepare import RESTIC_ON_SERVERS, prepare
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
@@ -67,7 +63,7 @@ def take(context: StepContext) -> Outcome:
     if isinstance(found, Wait):
         return found
     run_id = context.run_id("take")
-    return Done({**found, "run_id": run_id}, warnings=_texts(found.get("warnings")))
+    return Done({**found, "run_id": run_id}, warnings=texts(found.get("warnings")))
 
 
 def keep_manifest(context: StepContext) -> Outcome:
@@ -173,10 +169,6 @@ def _began(context: StepContext) -> datetime:
     """When the backup began by our clock: the customer's could say anything."""
     record = context.job.done_step("take")
     return record.started_at if record else context.now
-
-
-def _texts(value: Json) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else []
 
 
 WORKFLOW = Workflow(

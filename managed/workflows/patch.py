@@ -10,7 +10,7 @@ from managed.domain.health import health_report
 from managed.domain.jobs import JobKind
 from managed.domain.questions import SshAnswers
 from managed.domain.runs import RunRequest
-from managed.workflows.parts.detached import ServerScript, detached
+from managed.workflows.parts.detached import ServerScript, detached, texts
 from managed.workflows.parts.health import (
     health_document,
     recorded_health,
@@ -43,7 +43,7 @@ def update(context: StepContext) -> Outcome:
     if isinstance(found, Wait):
         return found
     boot_id = context.answer.get("boot_id") if context.answer else ""
-    return Done({**found, "boot_id": boot_id}, warnings=_texts(found.get("warnings")))
+    return Done({**found, "boot_id": boot_id}, warnings=texts(found.get("warnings")))
 
 
 def start_by_playbook(context: StepContext, request: RunRequest) -> None:
@@ -107,11 +107,7 @@ def _reboot_reasons(updated: Mapping[str, Json]) -> list[str]:
     state = updated.get("reboot")
     if not isinstance(state, dict) or not isinstance(state.get("reasons"), list):
         raise EvidenceMissing("the update did not say whether a reboot is needed")
-    return _texts(state["reasons"])
-
-
-def _texts(value: Json) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else []
+    return texts(state["reasons"])
 
 
 WORKFLOW = Workflow(

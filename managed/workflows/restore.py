@@ -1,7 +1,8 @@
 """Bring a whole server back from a snapshot, onto its own empty or broken disk (bare metal).
 
-Everything happens inside a rescue session. Before the first boot every file is compared with the
-manifest that was taken with the backup, except what the restore itself rewrites.
+Files come back inside a rescue session. Before the first boot every file is compared with the
+manifest that was taken with the backup, except what the restore itself rewrites. After it the
+databases are loaded from their dumps: their files were copied while they changed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from managed.domain.runs import RunRequest
 from managed.domain.servers import ServerStatus
 from managed.domain.snapshots import SnapshotRecord, account_of, snapshot_to_restore
 from managed.workflows.backup import key_hint, repository_secrets
-from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh
+from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh, texts
 from managed.workflows.parts.gateway_socket import repository_url
 from managed.workflows.parts.health import health_document, require_health
 from managed.workflows.parts.rescue_boot import (
@@ -32,6 +33,7 @@ from managed.workflows.parts.rescue_boot import (
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
 _RESTORE_SECONDS = 3600
+_LOAD_SECONDS = 4 * 3600
 _MANIFEST_IN_RESCUE = "/run/managed/manifest.jsonl.gz"
 
 
@@ -86,6 +88,21 @@ def restore(context: StepContext) -> Outcome:
 def leave_rescue(context: StepContext) -> Outcome:
     end_rescue(context, ServerStatus.BROKEN)
     return Done()
+
+
+def load_databases(context: StepContext) -> Outcome:
+    """Databases with a dump are made anew from it. One that can't be is a warning where that was
+    to be known, else a failure, and runs on the files that were restored.
+    """
+    script = ServerScript(
+        name="load_databases",
+        given={"load": context.job.job_id},
+        limit=context.scaled(_LOAD_SECONDS),
+    )
+    found = detached(context, "load_databases", script)
+    if isinstance(found, Wait):
+        return found
+    return Done(found, warnings=texts(found.get("warnings")))
 
 
 def check(context: StepContext) -> Outcome:
@@ -143,6 +160,7 @@ WORKFLOW = Workflow(
         Step("restore", restore),
         Step("leave_rescue", leave_rescue),
         Step("boot", boot_normally),
+        Step("load_databases", load_databases, interruptible=False),
         Step("check", check),
     ),
 )

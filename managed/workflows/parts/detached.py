@@ -93,6 +93,11 @@ def read_result(context: StepContext, run_id: str) -> dict[str, Json]:
     return document
 
 
+def texts(value: Json) -> list[str]:
+    """A list in a script's result, such as its warnings, as texts; empty when it is none."""
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
 def script_error(script: str, result: Mapping[str, Json], exit_status: Json) -> ManagedError:
     """The script's own account of its failure as an error of ours."""
     error = result.get("error")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from managed.domain.disk_layouts import EXT4_FEATURES, Filesystem, FilesystemKind
-from managed.server_scripts._databases import MYSQL_END, dump, parsed_clusters
 from managed.server_scripts._disk import format_command, mount_options, partition_device
 from managed.server_scripts._layout_survey import covered_mounts, parsed_blkid, parsed_mounts
-from managed.server_scripts._run import ScriptFailed
 
 MOUNTINFO = """\
 22 27 0:20 / /sys rw,nosuid - sysfs sysfs rw
@@ -80,40 +76,3 @@ def test_only_options_that_change_how_files_look_are_used_for_mounting() -> None
 def test_partitions_of_disks_that_end_with_a_digit() -> None:
     assert partition_device(Path("/dev/vdb"), 3) == Path("/dev/vdb3")
     assert partition_device(Path("/dev/nvme0n1"), 3) == Path("/dev/nvme0n1p3")
-
-
-def test_postgresql_clusters_are_read() -> None:
-    text = "15 main 5432 online postgres /var/lib/postgresql/15/main /var/log/x\n"
-
-    assert parsed_clusters(text) == [
-        {
-            "version": "15",
-            "name": "main",
-            "port": "5432",
-            "status": "online",
-            "owner": "postgres",
-        }
-    ]
-
-
-@pytest.fixture
-def old_dump(tmp_path: Path) -> Path:
-    path = tmp_path / "mariadb.sql"
-    path.write_text("old")
-    return path
-
-
-def test_a_complete_dump_replaces_the_old_one(old_dump: Path) -> None:
-    result = dump(("echo", MYSQL_END.decode()), old_dump, MYSQL_END, "mariadb", "all")
-
-    assert result["bytes"] == old_dump.stat().st_size == len(MYSQL_END) + 1
-    assert old_dump.stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize("command", ["echo cut short", "echo '-- Dump completed'; exit 2"])
-def test_a_failed_or_incomplete_dump_leaves_the_old_one(old_dump: Path, command: str) -> None:
-    with pytest.raises(ScriptFailed, match="can't be dumped"):
-        dump(("sh", "-c", command), old_dump, MYSQL_END, "mariadb", "all")
-
-    assert old_dump.read_text() == "old"
-    assert list(old_dump.parent.iterdir()) == [old_dump]

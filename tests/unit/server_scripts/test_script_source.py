@@ -12,7 +12,7 @@ import pytest
 
 from managed.server_scripts import script_modules, script_source
 
-SCRIPTS = ("take_backup", "install_system", "restore_system")
+SCRIPTS = ("take_backup", "install_system", "restore_system", "load_databases")
 OLDEST_PYTHON_ON_SERVERS = (3, 9)
 
 
@@ -59,8 +59,9 @@ def test_a_script_starts_outside_of_the_project(name: str, tmp_path: Path) -> No
     assert b'"ok": false' in (tmp_path / "result.json").read_bytes()
 
 
-def test_the_backup_script_keeps_to_old_syntax() -> None:
-    ast.parse(script_source("take_backup"), feature_version=OLDEST_PYTHON_ON_SERVERS)
+@pytest.mark.parametrize("name", ["take_backup", "load_databases"])
+def test_scripts_for_servers_of_customers_keep_to_old_syntax(name: str) -> None:
+    ast.parse(script_source(name), feature_version=OLDEST_PYTHON_ON_SERVERS)
 
 
 def test_an_unknown_script_is_an_error() -> None:
