@@ -12,7 +12,9 @@ from managed.server_scripts._database_dumps import DumpRecord, is_complete_dump
 from managed.server_scripts._database_processes import processes_in
 from managed.server_scripts._database_servers import (
     PrivateServer,
+    dependents_to_start,
     feed,
+    start_dependents,
     start_unit,
     stop_unit,
 )
@@ -80,18 +82,21 @@ class DatabaseLoad:
         A load that an earlier run has left unfinished is begun again from the old files.
         """
         self.place.require_space(self.size)
+        dependents = dependents_to_start(self.record.unit)
         stop_unit(self.record.unit)
-        if self.place.is_unfinished:
-            say(f"{self.record.label}: an earlier load was interrupted, beginning again")
-            self.place.put_back()
-        self.place.clear()
         try:
+            if self.place.is_unfinished:
+                say(f"{self.record.label}: an earlier load was interrupted, beginning again")
+                self.place.put_back()
+            self.place.clear()
             self.place.require_unused()
             self.place.move_aside()
             databases = self.load()
             self.require_service()
+            start_dependents(dependents)
         except BaseException as failure:
             state = self.go_back()
+            start_dependents(dependents)
             if isinstance(failure, ScriptFailed):
                 raise ScriptFailed(f"{failure.message}; {state}", failure.code) from failure
             raise

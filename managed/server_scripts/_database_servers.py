@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from managed.server_scripts._run import ScriptFailed, program_environment, run_program
+from managed.server_scripts._run import ScriptFailed, program_environment, run_program, say
 
 SECONDS_TO_START = 600.0
 SECONDS_TO_ABORT = 10.0
@@ -34,6 +34,27 @@ def start_unit(unit: str) -> None:
     """Start the service, however often it has failed before."""
     run_program(("systemctl", "reset-failed", unit), accepted=(0, 1))
     run_program(("systemctl", "start", unit))
+
+
+def dependents_to_start(unit: str) -> list[str]:
+    """What systemd stops with the service, or does not start without it, and does not start again
+    by itself: of these units those that run, and those that the boot was to start.
+    """
+    words = ("-p", "RequiredBy", "-p", "BoundBy", "-p", "ConsistsOf")
+    names = sorted(set(run_program(("systemctl", "show", "--value", *words, unit)).split()))
+    return [
+        name
+        for name in names
+        if succeeds(("systemctl", "is-active", name))
+        or run_program(("systemctl", "is-enabled", name), accepted=(0, 1)).strip() == "enabled"
+    ]
+
+
+def start_dependents(units: Sequence[str]) -> None:
+    """Start them again; why one does not is in its own journal, and no matter of the load."""
+    for unit in units:
+        if not succeeds(("systemctl", "start", unit)):
+            say(f"{unit} does not start")
 
 
 def as_user(uid: int, gid: int, last_signal: str) -> tuple[str, ...]:
