@@ -7,7 +7,9 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 # Images, cells and the lab's own libvirt need root; for others these commands go through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
-PYTEST := $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)
+# Two processes, whole files each; the longest file comes first (tests/conftest.py).
+PYTEST := $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest \
+	--numprocesses 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 .PHONY: help
 help:  ## Explain the targets (this)

@@ -14,6 +14,13 @@ from tests.support.postgres import postgres
 
 __all__ = ["cell", "cells_state", "start_test_cell"]
 
+_LONGEST = "test_main_job.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest starts first: one process works on it, the other on the rest."""
+    items.sort(key=lambda item: item.path.name != _LONGEST)
+
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:

@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,10 @@ _TOOLS: Final = {
     "mount": "mount",
     "setsid": "util-linux",
 }
+
+# A systemd takes about ten inotify instances, and a host's usual limit is 128 for all of root's.
+_INOTIFY_LIMIT: Final = Path("/proc/sys/fs/inotify/max_user_instances")
+_INOTIFY_INSTANCES: Final = 8192
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,7 @@ def _make(directory: Path, name: str, base_root: Path, network: CellNetwork) -> 
 
 def _boot(cell: Cell) -> None:
     stop_cell(cell)
+    allow_many_cells(_INOTIFY_LIMIT)
     cell_network.add(cell.network)
     run_tool(overlay_command(cell))
     console = cell.directory / "console.log"
@@ -248,13 +254,32 @@ def _boot(cell: Cell) -> None:
         cell_processes.launch(cell.group, nspawn_command(cell), output)
 
 
+def allow_many_cells(limit: Path) -> None:
+    """Raise the host's limit of inotify instances when it is lower than many cells need; where
+    that may not be written, a cell that does not come up any more says why on its console.
+    """
+    with suppress(OSError):
+        if int(limit.read_text()) < _INOTIFY_INSTANCES:
+            limit.write_text(f"{_INOTIFY_INSTANCES}\n")
+
+
 def _wait_for_ssh(cell: Cell, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while not cell_network.ssh_answers(cell.network):
         if time.monotonic() > deadline or not cell.is_running:
             console = (cell.directory / "console.log").read_text(errors="replace")
-            raise CommandFailed(f"the cell {cell.name} did not reach SSH", console=console[-2000:])
+            raise CommandFailed(
+                f"the cell {cell.name} did not reach SSH",
+                hint=_boot_hint(console),
+                console=console[-2000:],
+            )
         time.sleep(0.05)
+
+
+def _boot_hint(console: str) -> str:
+    if "Too many open files" in console:
+        return f"Raise the limit in {_INOTIFY_LIMIT}, or end other cells."
+    return ""
 
 
 def _unmount(path: Path) -> None:

@@ -14,7 +14,14 @@ import pytest
 from managed.domain.errors import CommandFailed, Conflict, NotFound, ServerUnreachable
 from managed.drivers.ssh.shell import SshShell
 from managed.lab import cell_processes
-from managed.lab.cells import cells_down, list_cells, load_cell, start_cell, stop_cell
+from managed.lab.cells import (
+    allow_many_cells,
+    cells_down,
+    list_cells,
+    load_cell,
+    start_cell,
+    stop_cell,
+)
 from tests.support.cells import StartCell
 from tests.support.waiting import wait_until
 
@@ -116,3 +123,13 @@ def test_the_same_name_with_another_network_is_a_conflict(start_test_cell: Start
     started = start_test_cell()
     with pytest.raises(Conflict):
         start_cell(started.directory.parents[1], started.base_root, started.name, isolated=True)
+
+
+def test_a_hosts_low_limit_is_raised_and_a_high_one_left_alone(tmp_path: Path) -> None:
+    low, high = tmp_path / "low", tmp_path / "high"
+    low.write_text("128\n")
+    high.write_text("65536\n")
+    for limit in (low, high, tmp_path / "absent"):
+        allow_many_cells(limit)
+    assert (low.read_text(), high.read_text()) == ("8192\n", "65536\n")
+    assert not (tmp_path / "absent").exists()

@@ -23,6 +23,8 @@ def test_hardening_twice_changes_nothing_and_backups_keep_their_socket(
     start_test_cell: StartCell, run: Run, remote: Remote
 ) -> None:
     cell = start_test_cell("harden")
+    remote(cell, "mkdir -p /etc/cron.daily; touch /etc/crontab /etc/cron.allow")
+    remote(cell, "chmod 755 /etc/cron.daily; chmod 644 /etc/crontab /etc/cron.allow")
 
     first = run("harden", cell, harden_firewall=False)
     second = run("harden", cell, harden_firewall=False)
@@ -36,6 +38,12 @@ def test_hardening_twice_changes_nothing_and_backups_keep_their_socket(
     assert "permitrootlogin without-password" in effective
     assert "allowstreamlocalforwarding yes" in effective
     assert not any("cbc" in line for line in effective if line.startswith("ciphers"))
+    cron = remote(cell, "stat -c '%a %U %n' /etc/crontab /etc/cron.daily /etc/cron.allow")
+    assert cron.splitlines() == [
+        "600 root /etc/crontab",
+        "700 root /etc/cron.daily",
+        "644 root /etc/cron.allow",
+    ]
 
 
 def test_who_has_only_a_password_is_not_locked_out(
