@@ -38,7 +38,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run the main job on a real VPS: patch, harden, back up, destroy, rescue, restore, prove."""
-    from managed.lab.demo import clean_up, run_demo
+    from managed.lab.demo import run_demo
+    from managed.lab.demo_service import clean_up
 
     if down:
         state_dir = settings().state / "demo" / "state"

@@ -7,16 +7,11 @@ the customer's root does.
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
 from typing import Any, Final
 
 import httpx
@@ -24,15 +19,15 @@ from rich.console import Console
 
 from managed.client import ManagedClient
 from managed.domain.connections import Endpoint, KeyPair
-from managed.domain.errors import CommandFailed, ManagedError, ServerUnreachable, Unavailable
+from managed.domain.errors import CommandFailed, ManagedError, ServerUnreachable
 from managed.drivers.ssh.keys import new_key_pair
 from managed.drivers.ssh.shell import SshShell
 from managed.lab.breakage import break_server
 from managed.lab.demo_images import build_missing_images
 from managed.lab.demo_report import DemoReport
+from managed.lab.demo_service import DemoService, clean_up
 from managed.lab.demo_site import SiteContent, install_site, site_content
 from managed.lab.job_display import JobDisplay
-from managed.lab.libvirtd import PrivateLibvirtd
 from managed.lab.ports import free_port
 from managed.lab.service import service_url
 from managed.settings import Settings
@@ -54,9 +49,8 @@ _SERVER: Final = {
     "memory_mib": 1024,
     "disk_gib": 6,
 }
-_START_SECONDS: Final = 300.0
-_STOP_SECONDS: Final = 90.0
-_SILENCE_SECONDS: Final = 150.0
+# A destroyed server is watched for as many times the seconds that its first boot took.
+_BOOTS_TO_WATCH: Final = 2.0
 
 
 def run_demo(settings: Settings, *, keep: bool) -> int:
@@ -106,6 +100,7 @@ class Demo:
         self.shell = SshShell()
         self.customer: KeyPair = new_key_pair()
         self.server: dict[str, Any] = {}
+        self.boot_seconds = 0.0
 
     def run(self) -> None:
         with self.report.step("create") as evidence:
@@ -130,6 +125,7 @@ class Demo:
         answer = self.client.post("/v1/servers", order, idempotency_key="demo-create")
         job = self._follow("create", answer["job"])
         self.server = self.client.get(f"/v1/servers/{answer['server']['id']}")
+        self.boot_seconds = _seconds(job, "boot")
         self.console.print("the customer installs web server and database")
         install_site(self.shell, self.endpoint)
         content = self.content()
@@ -189,8 +185,15 @@ class Demo:
     def destroy(self, evidence: dict[str, Any]) -> None:
         """The customer's root erases partition table, /boot and /etc and pulls the plug."""
         found = break_server(self.shell, self.endpoint, self.server["disk_serial"])
-        self._require_silence()
-        evidence |= {"summary": "does not boot any more", **found}
+        seconds = _BOOTS_TO_WATCH * self.boot_seconds
+        self.console.print(f"watching for {seconds:.0f} s that it does not come back")
+        self._require_silence(seconds)
+        evidence |= {
+            "summary": f"does not boot any more: watched for {seconds:.0f} s",
+            "boot_took": self.boot_seconds,
+            "silent_for": seconds,
+            **found,
+        }
 
     def rescue(self, evidence: dict[str, Any]) -> None:
         job = self._job("rescue", {"hours": 2})
@@ -260,9 +263,8 @@ class Demo:
             raise CommandFailed(f"{title} {ended['status']}: {detail}", job_id=ended["id"])
         return ended
 
-    def _require_silence(self) -> None:
-        """A server that can boot answers within this time even without KVM."""
-        deadline = time.monotonic() + _SILENCE_SECONDS
+    def _require_silence(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
                 self.shell.fresh_login(self.endpoint, timeout=5)
@@ -270,108 +272,6 @@ class Demo:
                 time.sleep(1)
                 continue
             raise CommandFailed("the server still answers: it is not destroyed")
-
-
-@dataclass
-class DemoService:
-    """The embedded service as a process of its own, so that KEEP=1 can leave it running."""
-
-    settings: Settings
-    say: Callable[[str], None]
-
-    def start(self) -> None:
-        log = self.settings.state / "log" / "service.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **self.settings.environment(),
-            "MANAGED_LISTEN_PORT": str(self.settings.listen_port),
-        }
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "managed", "serve"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            if process.poll() is not None or time.monotonic() > deadline:
-                tail = log.read_text(errors="replace")[-800:]
-                raise Unavailable(f"the service did not start:\n{tail}")
-            time.sleep(0.2)
-        self.say(f"the service is up on {service_url(self.settings)}")
-
-    def client(self) -> ManagedClient:
-        return ManagedClient(
-            service_url(self.settings), self.settings.api_token.read_text().strip()
-        )
-
-    def _answers(self) -> bool:
-        """Up means that everything is: the service says so after its last part."""
-        log = self.settings.state / "log" / "service.log"
-        if "managed serves on" not in log.read_text(errors="replace"):
-            return False
-        try:
-            return httpx.get(f"{service_url(self.settings)}/healthz", timeout=2).is_success
-        except httpx.HTTPError:
-            return False
-
-
-def clean_up(settings: Settings, say: Callable[[str], None]) -> None:
-    """End service, servers and private libvirt daemon of an earlier or this demo; remove its state.
-
-    Also after a crash: everything is found through the state folder.
-    """
-    if not settings.state.exists():
-        return
-    pid = _service_pid(settings.state / "service.pid")
-    if pid is not None:
-        say("ending the service")
-        _end_process(pid)
-    if os.geteuid() == 0:
-        PrivateLibvirtd(settings.state).stop_everything()
-    shutil.rmtree(settings.state, ignore_errors=True)
-    shutil.rmtree(settings.runtime, ignore_errors=True)
-
-
-def _service_pid(path: Path) -> int | None:
-    """The running service's process id; None when there is none (its lock is free)."""
-    try:
-        pid = int(path.read_text().strip() or 0)
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        return None
-    return pid if b"managed" in command and b"serve" in command else None
-
-
-def _end_process(pid: int) -> None:
-    """TERM and wait; KILL when that takes too long. The service's children die with it."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    ended = threading.Event()
-    try:
-        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_SECONDS
-        while Path(f"/proc/{pid}").exists() and not _is_zombie(pid):
-            if time.monotonic() > deadline:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                return
-            ended.wait(0.1)
-    except ProcessLookupError:
-        return
-    finally:
-        os.close(descriptor)
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
-    except OSError:
-        return True
 
 
 def _is_free(settings: Settings) -> bool:
@@ -386,11 +286,21 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _done_step(job: Mapping[str, Any], step: str) -> dict[str, Any]:
+    return next(s for s in job["steps"] if s["name"] == step and s["status"] == "done")
+
+
 def _result(job: Mapping[str, Any], step: str) -> dict[str, Any]:
     """The recorded result of a job's step."""
-    record = next(s for s in job["steps"] if s["name"] == step and s["status"] == "done")
-    result: dict[str, Any] = record["result"]
+    result: dict[str, Any] = _done_step(job, step)["result"]
     return result
+
+
+def _seconds(job: Mapping[str, Any], step: str) -> float:
+    """From a step's start to its recorded end, waiting included."""
+    record = _done_step(job, step)
+    began, ended = (datetime.fromisoformat(record[key]) for key in ("started_at", "finished_at"))
+    return (ended - began).total_seconds()
 
 
 def _how_to_look(settings: Settings) -> str:

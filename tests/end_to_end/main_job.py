@@ -17,9 +17,10 @@ from rich.console import Console
 
 from managed.domain.secrets import SecretPurpose
 from managed.drivers.processes import running_processes
-from managed.lab.demo import STEPS, Demo, DemoService, clean_up
+from managed.lab.demo import STEPS, Demo
 from managed.lab.demo_images import build_missing_images
 from managed.lab.demo_report import DemoReport
+from managed.lab.demo_service import DemoService, clean_up
 from managed.lab.demo_site import SiteContent
 from managed.lab.ports import free_port
 from managed.settings import Settings

@@ -22,7 +22,7 @@ import pytest
 from managed.cli import run
 from managed.drivers.processes import descendants, running_processes
 from managed.drivers.ssh.keys import new_key_pair
-from managed.lab.demo import clean_up
+from managed.lab.demo_service import clean_up
 from managed.lab.ports import free_port
 from managed.settings import Settings, settings
 from tests.support.local_sshd import local_sshd
