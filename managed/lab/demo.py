@@ -79,7 +79,7 @@ def run_demo(settings: Settings, *, keep: bool) -> int:
         console.print(f"[red]{error.message}[/]" + (f"  {error.hint}" if error.hint else ""))
     finally:
         if kept:
-            console.print(_how_to_look(demo_settings))
+            console.print(_how_to_look(demo_settings), soft_wrap=True)
         else:
             clean_up(demo_settings, console.print)
     report.show(console)
@@ -212,9 +212,10 @@ class Demo:
             "summary": f"{restored['checked']} paths compared, {len(rewritten)} rewritten",
             **restored,
         }
-        self.console.print("rewritten by the restore itself, all else equals the manifest:")
-        for item in rewritten:
-            self.console.print(f"  {item['path']}: {item['reason']}", markup=False)
+        self.console.print("written by the restore itself; all else equals the manifest:")
+        written = [f"{item['path']}: {item['reason']}" for item in rewritten]
+        for line in (*written, *restored["written_outside_files"]):
+            self.console.print(f"  {line}", markup=False)
 
     def prove(self, evidence: dict[str, Any], before: SiteContent) -> None:
         job = self._job("check", {"urls": ["http://127.0.0.1/"]})
