@@ -92,7 +92,11 @@ def test_a_good_repository_has_no_strays(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize("kind", ["index", "snapshots", "locks"])
-@pytest.mark.parametrize("content", [b"", b"junk", bytes(500), encrypted(new_key(), b"{}")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"junk", bytes(500), encrypted(new_key(), b"{}")],
+    ids=["empty", "junk", "zeros", "of another key"],
+)
 def test_what_was_not_written_with_the_key_is_a_stray(
     repository: Repository, kind: str, content: bytes
 ) -> None:
