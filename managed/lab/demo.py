@@ -207,10 +207,13 @@ class Demo:
     def restore(self, evidence: dict[str, Any]) -> None:
         job = self._job("restore", {})
         restored = _result(job, "restore")
+        loaded = _result(job, "load_databases")["databases"]
         rewritten = restored["rewritten"]
         evidence |= {
-            "summary": f"{restored['checked']} paths compared, {len(rewritten)} rewritten",
+            "summary": f"{restored['checked']} paths compared, {len(rewritten)} rewritten, "
+            f"databases of {len(loaded)} server loaded from the dump",
             **restored,
+            "databases": loaded,
         }
         self.console.print("written by the restore itself; all else equals the manifest:")
         written = [f"{item['path']}: {item['reason']}" for item in rewritten]

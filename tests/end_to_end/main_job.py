@@ -99,21 +99,77 @@ class Watcher:
         return b"\n".join(self.seen)
 
 
-class DemoWithOddFiles(Demo):
-    """The demo, whose customer also keeps files that backups tend to lose."""
+@dataclass
+class Findings:
+    """What was found on the server while there was something to find."""
 
-    odd_files_before: Mapping[str, Any]
-    odd_files_after: Mapping[str, Any]
+    odd_files_before: Mapping[str, Any] = field(default_factory=dict)
+    odd_files_after: Mapping[str, Any] = field(default_factory=dict)
+    during_backup: str = ""
+    files_with_secrets: list[str] = field(default_factory=list)
+
+
+PLANTED = "/var/tmp/planted"
+NEEDLES = "/dev/shm/needles"
+
+
+class WatchedDemo(Demo):
+    """The demo, whose customer also keeps files that backups tend to lose, and whose server is
+    searched for secrets: its processes and units in the middle of the backup, its disk when patch,
+    hardening and backup have been there, and before it is destroyed.
+    """
+
+    findings: Findings
+    installation: Installation
 
     def create(self, evidence: dict[str, Any]) -> SiteContent:
         content = super().create(evidence)
         self._python(odd_files.MAKE)
-        self.odd_files_before = json.loads(self._python(odd_files.DESCRIBE))
+        self.findings.odd_files_before = json.loads(self._python(odd_files.DESCRIBE))
         return content
+
+    def look_into_backup(self) -> None:
+        if not self.findings.during_backup:
+            look = "systemctl show '*'; ps -eww -o args"
+            self.findings.during_backup = self.on_server("sh", "-c", look)
+
+    def destroy(self, evidence: dict[str, Any]) -> None:
+        """All secrets are looked for at once, because reading the whole disk takes long; one is
+        planted, so that a search that finds nothing is noticed.
+        """
+        secrets = list(self.secrets().values())
+        write = self.shell.write_file
+        write(self.endpoint, NEEDLES, "".join(f"{x}\n" for x in secrets).encode(), 0o600)
+        write(self.endpoint, PLANTED, f"between {secrets[-1]} others".encode(), 0o600)
+        found = self.on_server(
+            *("grep", "-rlsFf", NEEDLES, "/", "--exclude-dir=proc", "--exclude-dir=sys"),
+            *("--exclude-dir=dev", "--binary-files=text", "--devices=skip"),
+        )
+        self.findings.files_with_secrets = found.splitlines()
+        super().destroy(evidence)
 
     def prove(self, evidence: dict[str, Any], before: SiteContent) -> None:
         super().prove(evidence, before)
-        self.odd_files_after = json.loads(self._python(odd_files.DESCRIBE))
+        self.findings.odd_files_after = json.loads(self._python(odd_files.DESCRIBE))
+
+    def on_server(self, *command: str) -> str:
+        return self.shell.run(self.endpoint, command, timeout=900).stdout
+
+    def secrets(self) -> dict[str, str]:
+        vault, settings = self.installation.vault, self.installation.settings
+        server_id = self.server["id"]
+        keys = json.loads((settings.keys / "s3.json").read_text())
+        found = {
+            purpose.value: vault.secret(server_id, purpose).reveal()
+            for purpose in (SecretPurpose.REPOSITORY_PASSWORD, SecretPurpose.GATEWAY_PASSWORD)
+        }
+        login = vault.secret(server_id, SecretPurpose.LOGIN_KEY).reveal()
+        return {
+            **found,
+            "S3 secret key": keys["secret_key"],
+            "login key": login.splitlines()[3],
+            "API token": settings.api_token.read_text().strip(),
+        }
 
     def _python(self, program: str) -> str:
         ended = self.shell.run(self.endpoint, ("python3", "-"), stdin=program.encode(), timeout=300)
@@ -126,7 +182,7 @@ class Run:
     """What one run left for the tests."""
 
     installation: Installation
-    demo: DemoWithOddFiles
+    demo: WatchedDemo
     chaos: Chaos
     report: Mapping[str, Any]
     command_lines: bytes
@@ -147,26 +203,6 @@ class Run:
         with sqlite3.connect(self.installation.settings.state / "managed.db") as connection:
             return connection.execute(query).fetchall()
 
-    def on_server(self, *command: str) -> str:
-        result = self.demo.shell.run(self.demo.endpoint, command, timeout=900)
-        return result.stdout
-
-    def secrets(self) -> dict[str, str]:
-        vault, settings = self.installation.vault, self.installation.settings
-        server_id = self.demo.server["id"]
-        keys = json.loads((settings.keys / "s3.json").read_text())
-        found = {
-            purpose.value: vault.secret(server_id, purpose).reveal()
-            for purpose in (SecretPurpose.REPOSITORY_PASSWORD, SecretPurpose.GATEWAY_PASSWORD)
-        }
-        login = vault.secret(server_id, SecretPurpose.LOGIN_KEY).reveal()
-        return {
-            **found,
-            "S3 secret key": keys["secret_key"],
-            "login key": login.splitlines()[3],
-            "API token": settings.api_token.read_text().strip(),
-        }
-
 
 @contextmanager
 def main_job_run(base: Path) -> Iterator[Run]:
@@ -181,14 +217,21 @@ def main_job_run(base: Path) -> Iterator[Run]:
         service = DemoService(settings, console.print)
         service.start()
         pid = int((settings.state / "service.pid").read_text())
+        installation = Installation(settings, open_database(settings.database))
         chaos = Chaos(pid)
         report = DemoReport.begin(base / "report.json", STEPS)
-        demo = DemoWithOddFiles(service.client(), report, console, chaos.observe)
+
+        def observe(kind: str, event: Mapping[str, Any]) -> None:
+            if kind == "backup" and event["type"] == "backup_progress":
+                demo.look_into_backup()
+            chaos.observe(kind, event)
+
+        demo = WatchedDemo(service.client(), report, console, observe)
+        demo.findings, demo.installation = Findings(), installation
         try:
             demo.run()
         finally:
             report.show(console)
-        installation = Installation(settings, open_database(settings.database))
         document = json.loads(report.path.read_text())
         yield Run(installation, demo, chaos, document, watcher.stop(), pid)
     finally:
