@@ -211,7 +211,7 @@ class Demo:
         rewritten = restored["rewritten"]
         evidence |= {
             "summary": f"{restored['checked']} paths compared, {len(rewritten)} rewritten, "
-            f"databases of {len(loaded)} server loaded from the dump",
+            f"{sum(entry['databases'] for entry in loaded)} databases loaded",
             **restored,
             "databases": loaded,
         }
