@@ -221,6 +221,7 @@ def prepare_installation(settings: Settings) -> None:
     create_api_token(settings.api_token)
     database = open_database(settings.database)
     migrate(database)
+    EventLog(database).prepare_partitions(utc_now())
     database.dispose()
 
 

@@ -7,11 +7,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Engine, insert, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    and_,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from managed.domain.events import Event, NewEvent
 from managed.storage.database import reading, writing
 from managed.storage.tables import events, jobs
+
+_LOCK_SECONDS = 5
 
 
 def append(connection: Connection, job_id: str, new: Sequence[NewEvent]) -> None:
@@ -66,19 +79,42 @@ class EventLog:
             ]
 
     def prepare_partitions(self, now: datetime, months: int = 3) -> None:
-        """On PostgreSQL make the partitions of this month and the next ones; else nothing."""
+        """On PostgreSQL make the partitions of this month and the next ones; else nothing.
+
+        A month whose first events are in the default partition already gets them moved. Each month
+        is a transaction of its own; DatabaseUnavailable when others hold the tables for long.
+        """
         if self._engine.dialect.name != "postgresql":
             return
-        month = datetime(now.year, now.month, 1, tzinfo=UTC)
-        with writing(self._engine) as connection:
-            for _ in range(months):
-                after = datetime(
-                    month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC
-                )
-                connection.execute(
-                    text(
-                        f"CREATE TABLE IF NOT EXISTS events_{month:%Y_%m} PARTITION OF events "
-                        f"FOR VALUES FROM ('{month:%Y-%m-%d}+00') TO ('{after:%Y-%m-%d}+00')"
-                    )
-                )
-                month = after
+        first = datetime(now.year, now.month, 1, tzinfo=UTC)
+        for _ in range(months):
+            after = datetime(first.year + first.month // 12, first.month % 12 + 1, 1, tzinfo=UTC)
+            with writing(self._engine) as connection:
+                _make_partition(connection, first, after)
+            first = after
+
+
+def _make_partition(connection: Connection, first: datetime, after: datetime) -> None:
+    """The partition for [first, after), with what the default partition holds of that time.
+
+    Beside writers only the default partition is locked out of the way: a CREATE TABLE … PARTITION
+    OF would lock all events. Who else makes partitions waits for us at the first lock.
+    """
+    name = f"events_{first:%Y_%m}"
+    connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
+    connection.execute(text("LOCK TABLE ONLY events IN SHARE UPDATE EXCLUSIVE MODE"))
+    if connection.execute(select(func.to_regclass(name))).scalar_one() is not None:
+        return
+    connection.execute(text("LOCK TABLE events_default IN ACCESS EXCLUSIVE MODE"))
+    connection.execute(text(f"CREATE TABLE {name} (LIKE events INCLUDING ALL)"))
+    default, month = (events.to_metadata(MetaData(), name=n) for n in ("events_default", name))
+    of_month = and_(default.c.at >= first, default.c.at < after)
+    names = [column.name for column in default.columns]
+    connection.execute(insert(month).from_select(names, select(default).where(of_month)))
+    connection.execute(delete(default).where(of_month))
+    connection.execute(
+        text(
+            f"ALTER TABLE events ATTACH PARTITION {name} "
+            f"FOR VALUES FROM ('{first:%Y-%m-%d}+00') TO ('{after:%Y-%m-%d}+00')"
+        )
+    )

@@ -21,12 +21,14 @@ from managed.domain.errors import (
     NotFound,
     SecretUnreadable,
 )
+from managed.domain.events import NewEvent
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.domain.servers import ServerStatus
 from managed.domain.snapshots import SnapshotRecord
+from managed.storage import events as event_log
 from managed.storage.catalogue import Catalogue
-from managed.storage.database import migrate, writing
+from managed.storage.database import DatabaseUnavailable, migrate, writing
 from managed.storage.sessions import SessionRecords
 from managed.storage.tables import metadata, sealed_secrets
 from managed.storage.vault import SealedVault, create_master_key, load_master_key
@@ -63,6 +65,34 @@ def test_events_are_partitioned_by_month_on_postgresql(bench: JobBench) -> None:
         with bench.database.connect() as connection:
             query = text("SELECT count(*) FROM events_2026_03")
             assert connection.execute(query).scalar_one() == 1
+
+
+def test_events_that_came_before_their_months_partition_are_moved_there(bench: JobBench) -> None:
+    early = bench.submit()
+    bench.events.prepare_partitions(START)
+    bench.events.append(early.job_id, [NewEvent(bench.clock(), "later", {})])
+    assert bench.event_types(early) == ["job_submitted", "later"]
+    if bench.database.dialect.name == "postgresql":
+        query = text("SELECT tableoid::regclass::text FROM events")
+        with bench.database.connect() as connection:
+            assert connection.execute(query).scalars().all() == ["events_2026_03"] * 2
+
+
+def test_partitions_wait_for_no_long_reader_and_come_at_the_next_try(
+    bench: JobBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs would stand still behind a lock that waits."""
+    if bench.database.dialect.name != "postgresql":
+        pytest.skip("SQLite has no partitions")
+    monkeypatch.setattr(event_log, "_LOCK_SECONDS", 1)
+    job = bench.submit()
+    with bench.database.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM events"))
+        with pytest.raises(DatabaseUnavailable):
+            bench.events.prepare_partitions(START)
+    assert bench.event_types(job) == ["job_submitted"]
+    bench.events.prepare_partitions(START)
+    assert bench.event_types(job) == ["job_submitted"]
 
 
 def test_a_secret_comes_back_and_is_not_plain_in_the_database(database: Database) -> None:
