@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import ClassVar, get_type_hints
 
 from managed.domain.errors import InvalidInput, Json
 from managed.domain.servers import PowerState
@@ -56,9 +56,18 @@ def question_as_json(question: Question) -> dict[str, Json]:
 
 
 def question_from_json(document: Mapping[str, Json]) -> Question:
-    """The question again; raises InvalidInput for a kind that this version does not know."""
-    fields = {key: value for key, value in document.items() if key != "kind"}
+    """The question again; raises InvalidInput for one that this version does not know, as a newer
+    one beside it may ask: another kind, another field, a value of another type.
+    """
+    values = {key: value for key, value in document.items() if key != "kind"}
     kind = _KINDS.get(str(document.get("kind")))
     if kind is None:
         raise InvalidInput(f"unknown question kind {document.get('kind')!r}")
-    return kind(**fields)  # type: ignore[arg-type]
+    types = get_type_hints(kind)
+    for name, value in values.items():
+        if type(value) is not types.get(name):
+            raise InvalidInput(f"a question {kind.kind!r} has no field {name!r} like this")
+    try:
+        return kind(**values)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise InvalidInput(f"a field of the question {kind.kind!r} is missing") from error

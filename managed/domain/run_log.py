@@ -1,19 +1,42 @@
-"""The log of a detached run as events: scripts mark structured lines, the rest is plain output."""
+"""The log of a detached run as events: scripts mark structured lines, the rest is plain output.
+
+A server's root may write into the log what he likes. So only what our scripts say becomes an event
+of its own, and nothing that could pass for the engine's word ("step_done", "job_ended").
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from managed.domain.errors import Json
 
-MARK = "@managed "
-_LINES_PER_EVENT = 100
+MARK: Final = "@managed "
+SCRIPT_EVENTS: Final = frozenset(
+    {
+        "backup_progress",
+        "backup_step",
+        "check_progress",
+        "database_load",
+        "install_step",
+        "manifest_progress",
+        "patch_pending",
+        "patch_progress",
+        "patch_stage",
+        "restore_progress",
+        "restore_step",
+    }
+)
+_LINES_PER_EVENT: Final = 100
+_MARKED_CHARACTERS: Final = 2000
 
 
 def events_of_log(text: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
     """Event names and data, in order. Runs of plain lines become one "run_output" event each (at
-    most 100 lines); a marked line that is no JSON object with an "event" is plain output too.
+    most 100 lines); a marked line is plain output too unless it is a flat JSON object of at most
+    2000 characters with an "event" of SCRIPT_EVENTS.
     """
     plain: list[Json] = []
     for line in text.splitlines():
@@ -30,12 +53,22 @@ def events_of_log(text: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
 
 
 def _marked_event(line: str) -> tuple[str, Mapping[str, Json]] | None:
-    if not line.startswith(MARK):
+    if not line.startswith(MARK) or len(line) > _MARKED_CHARACTERS:
         return None
     try:
         document = json.loads(line[len(MARK) :])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(document, dict) or not isinstance(document.get("event"), str):
+    if not isinstance(document, dict):
         return None
-    return document.pop("event"), document
+    event = document.pop("event", None)
+    if not isinstance(event, str) or event not in SCRIPT_EVENTS:
+        return None
+    return (event, document) if all(map(_is_plain, document.values())) else None
+
+
+def _is_plain(value: object) -> bool:
+    """Text, a number that JSON knows (NaN and Infinity are none), a truth value or null."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int)

@@ -28,6 +28,8 @@ from tests.support.jobs import JobBench, step
 from workers import poller as poller_module
 from workers.poller import Poller
 
+MARKED = b'@managed {"event": "patch_progress", "done": 1}\n'
+
 
 @dataclass
 class Stage:
@@ -109,7 +111,7 @@ def test_an_ended_run_wakes_its_job_after_its_whole_log_is_kept(stage: Stage) ->
     stage.runs.start(stage.endpoint, RunRequest("j.ask.1", "#!/bin/sh\n"))
     stage.poll()
     assert stage.answer(job) is None
-    stage.runs.finish(stage.endpoint, "j.ask.1", 0, b'@managed {"event": "half", "n": 1}\nend\n')
+    stage.runs.finish(stage.endpoint, "j.ask.1", 0, MARKED + b"end\n")
     stage.poll()
     stage.poll()
     assert stage.answer(job)["exit_status"] == 0
@@ -117,7 +119,7 @@ def test_an_ended_run_wakes_its_job_after_its_whole_log_is_kept(stage: Stage) ->
     said = [(e.type, e.data) for e in stage.bench.events.after(job.job_id, 0)]
     assert said[-3:] == [
         ("run_output", {"lines": ["begun"]}),
-        ("half", {"n": 1}),
+        ("patch_progress", {"done": 1}),
         ("run_output", {"lines": ["end"]}),
     ]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from managed.domain.errors import InvalidInput, ServerBusy
+from managed.domain.errors import InvalidInput, Json, ServerBusy
 from managed.domain.manifests import EntryKind, ManifestEntry
 from managed.domain.questions import (
     PowerIs,
@@ -19,7 +19,7 @@ from managed.domain.questions import (
     question_as_json,
     question_from_json,
 )
-from managed.domain.run_log import events_of_log
+from managed.domain.run_log import MARK, events_of_log
 from managed.domain.secrets import Secret
 from managed.domain.servers import (
     checked_address,
@@ -88,18 +88,50 @@ def test_questions_survive_json(question: RunEnded | SshAnswers | PowerIs) -> No
     assert question_from_json(document) == question
 
 
-def test_an_unknown_question_is_an_error() -> None:
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"kind": "weather"},
+        {},
+        {"kind": ["run-ended"]},
+        {"kind": "run-ended"},
+        {"kind": "run-ended", "run_id": "j.s.1", "of_a_later_version": True},
+        {"kind": "run-ended", "run_id": "j.s.1", "offset": "0"},
+        {"kind": "run-ended", "run_id": "j.s.1", "offset": True},
+    ],
+)
+def test_a_question_that_this_version_does_not_know_is_an_error(document: dict[str, Json]) -> None:
     with pytest.raises(InvalidInput):
-        question_from_json({"kind": "weather"})
+        question_from_json(document)
 
 
 def test_marked_lines_become_events_and_the_others_output() -> None:
-    text = 'one\ntwo\n@managed {"event": "progress", "done": 1}\n@managed broken\nthree\n'
+    text = 'one\ntwo\n@managed {"event": "patch_progress", "done": 1}\n@managed broken\nthree\n'
     assert list(events_of_log(text)) == [
         ("run_output", {"lines": ["one", "two"]}),
-        ("progress", {"done": 1}),
+        ("patch_progress", {"done": 1}),
         ("run_output", {"lines": ["@managed broken", "three"]}),
     ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"event": "job_ended", "status": "succeeded"}',
+        '{"event": "step_done", "step": "verify"}',
+        '{"event": "run_output", "lines": ["forged"]}',
+        f'{{"event": "{"x" * 64}"}}',
+        '{"event": "patch_progress", "percent": NaN}',
+        '{"event": "patch_progress", "percent": 1e999}',
+        '{"event": "patch_progress", "percent": {"nested": 1}}',
+        f'{{"event": "patch_progress", "phase": "{"x" * 2000}"}}',
+        '{"event": ["patch_progress"]}',
+        "[" * 1900,
+        "7",
+    ],
+)
+def test_what_no_script_of_ours_says_stays_plain_output(said: str) -> None:
+    assert list(events_of_log(MARK + said)) == [("run_output", {"lines": [MARK + said]})]
 
 
 @given(some.text())
