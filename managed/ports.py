@@ -68,8 +68,8 @@ class JobStore(Protocol):
 
     def renew(self, job: Job, now: datetime, lease_for: timedelta) -> None: ...
 
-    def release(self, job: Job) -> None:
-        """Give the job back as it is, for any worker."""
+    def release(self, job: Job, not_before: datetime | None = None) -> None:
+        """Give the job back as it is, for any worker, but not before that time."""
         ...
 
     def reread(self, job: Job) -> Job: ...
@@ -80,7 +80,9 @@ class JobStore(Protocol):
 
     def record_step(self, job: Job, result: StepResult, warnings: Sequence[str] = ()) -> Job: ...
 
-    def retry_step(self, job: Job, at: datetime) -> None: ...
+    def retry_step(self, job: Job) -> None:
+        """Let go of the job, as it is to be at its next try, until its `next_attempt_at`."""
+        ...
 
     def park(
         self, job: Job, question: Question, until: datetime, *, interruptible: bool, now: datetime
@@ -127,8 +129,12 @@ class Servers(Protocol):
         """The name of the provider's key in the server's repository; empty: no repository yet."""
         ...
 
-    def next_part_to_check(self, server_id: str, parts: int) -> int:
-        """Which part (1 to `parts`) of the repository's data is due; moves on by one."""
+    def part_to_check(self, server_id: str, parts: int) -> int:
+        """Which part (1 to `parts`) of the repository's data is due."""
+        ...
+
+    def part_checked(self, server_id: str, part: int, parts: int) -> None:
+        """That part is sound: the next one is due. Nothing changes if it was not the one due."""
         ...
 
 
@@ -158,6 +164,10 @@ class RescueSessions(Protocol):
         ...
 
     def current(self, server_id: str) -> RescueSession | None: ...
+
+    def keep_until(self, session_id: str, expires_at: datetime) -> None:
+        """From now on it ends at that time, also when it was to end with its job."""
+        ...
 
     def end(self, session_id: str, now: datetime) -> None:
         """Ended is fine."""

@@ -176,6 +176,23 @@ class UnknownOutcome(ManagedError):
     retryable = True
 
 
+class RunLost(UnknownOutcome):
+    """A detached run is over and its record does not say how it ended (a reboot ended it, say).
+
+    The one error after which another try starts a new run.
+    """
+
+    code = "run-lost"
+    title = "A run on the server was cut off and left no result"
+
+
+class StillRunning(ManagedError):
+    """A detached run outlasted its time and is still at work, so nothing may start beside it."""
+
+    code = "still-running"
+    title = "Work on the server has outlasted its time limit"
+
+
 class LeaseLost(ManagedError):
     """Another worker owns this job now; whoever sees this stops at once and writes nothing."""
 

@@ -103,10 +103,11 @@ class Job:
     """One durable piece of work on one server, as read from the database; a value, never changed.
 
     `started_step` is the step that was begun and has no record yet ("undo:" before the name of an
-    undo), `step_attempt` counts its tries from 1. `question` is what a waiting job asks (JSON of
-    a `managed.domain.questions` value) until `question_until`; `answer` is what came back.
-    `verdict` is set while changes are undone. `holds_server` says that it is the one changing job
-    of its server. `steps` is in the order of recording.
+    undo), `step_attempt` counts its tries from 1. `run_numbers` says for each step with a detached
+    run which of its runs is the present one; without an entry it is the first. `question` is what
+    a waiting job asks (JSON of a `managed.domain.questions` value) until `question_until`;
+    `answer` is what came back. `verdict` is set while changes are undone. `holds_server` says that
+    it is the one changing job of its server. `steps` is in the order of recording.
     """
 
     job_id: str
@@ -120,6 +121,7 @@ class Job:
     started_step: str = ""
     step_started_at: datetime | None = None
     step_attempt: int = 1
+    run_numbers: Mapping[str, int] = field(default_factory=dict)
     next_attempt_at: datetime | None = None
     lease: Lease | None = None
     question: Mapping[str, Json] | None = None
@@ -140,6 +142,10 @@ class Job:
     def done_step(self, name: str) -> StepResult | None:
         """The recorded result of the step, or None if it has not been done."""
         return next((s for s in self.steps if s.name == name and s.status is StepStatus.DONE), None)
+
+    def run_number(self, step: str) -> int:
+        """The number of the step's present (or last) detached run, counted from 1."""
+        return self.run_numbers.get(step, 1)
 
     def has_failed(self, name: str) -> bool:
         """Was the step begun and then given up, or cut off by a cancel?"""
@@ -170,9 +176,16 @@ class GiveUp:
 
 
 def retry_decision(
-    policy: RetryPolicy, error: ManagedError, attempt: int, now: datetime, deadline: datetime
+    policy: RetryPolicy,
+    error: ManagedError,
+    attempt: int,
+    now: datetime,
+    deadline: datetime | None,
 ) -> TryAgain | GiveUp:
-    """What follows on the failed `attempt` (counted from 1): another try at a time, or the end."""
+    """What follows on the failed `attempt` (counted from 1): another try at a time, or the end.
+
+    `deadline` is None for what must be tried however late it is (an undo).
+    """
     if not error.retryable:
         return GiveUp("trying again cannot help")
     if attempt >= policy.attempts:
@@ -180,7 +193,7 @@ def retry_decision(
     delay = min(policy.first_delay * 2 ** min(attempt - 1, 20), policy.longest_delay)
     if error.retry_after is not None:
         delay = max(delay, timedelta(seconds=error.retry_after))
-    if now + delay >= deadline:
+    if deadline is not None and now + delay >= deadline:
         return GiveUp("the next attempt would be past the job's deadline")
     return TryAgain(now + delay)
 

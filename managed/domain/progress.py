@@ -7,12 +7,12 @@ of every step that was done or begun runs, last first, and then the job ends wit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from managed.domain.errors import DeadlineExceeded, JobCancelled, ManagedError
-from managed.domain.jobs import Job, JobStatus
+from managed.domain.errors import DeadlineExceeded, JobCancelled, ManagedError, RunLost
+from managed.domain.jobs import GiveUp, Job, JobStatus, RetryPolicy, TryAgain, retry_decision
 
 UNDO_PREFIX = "undo:"
 
@@ -77,14 +77,61 @@ def next_action(job: Job, plan: Sequence[StepPlan], now: datetime) -> Action:
     return RunStep(step.name)
 
 
+def after_error(
+    job: Job, step: StepPlan, policy: RetryPolicy, error: ManagedError, now: datetime
+) -> TryAgain | GiveUp:
+    """What follows when the present step, or its undo, has failed.
+
+    Who waits for the job to stop does not wait for tries that begin work anew. A begun
+    uninterruptible step is tried on while its server is merely not reached: dpkg may be at work
+    there, and the tries are few. Undos mind neither cancel nor deadline.
+    """
+    if job.verdict is not None:
+        return retry_decision(policy, error, job.step_attempt, now, deadline=None)
+    if job.cancel_requested and (step.interruptible or isinstance(error, RunLost)):
+        return GiveUp("the job is to stop")
+    return retry_decision(policy, error, job.step_attempt, now, job.deadline)
+
+
+def verdict_after(job: Job, error: ManagedError) -> tuple[JobStatus, ManagedError]:
+    """How a job ends whose step is given up for this error: as cancelled when it is to stop and
+    more tries might have helped, else as failed.
+    """
+    if job.cancel_requested and error.retryable:
+        return JobStatus.CANCELLED, JobCancelled(job.cancel_requested)
+    return JobStatus.FAILED, error
+
+
+def for_next_try(job: Job, error: ManagedError, at: datetime) -> Job:
+    """The job as it waits for its next try. An answer that came stays true, whatever failed
+    after it; one that did not come in time is asked for anew. Only a lost run has a successor.
+    """
+    answered = job.answer is not None and job.answer.get("outcome") == AnswerOutcome.ANSWERED
+    keeps_answer = answered and not isinstance(error, RunLost)
+    numbers = dict(job.run_numbers)
+    if isinstance(error, RunLost):
+        step = job.started_step.removeprefix(UNDO_PREFIX)
+        numbers[step] = job.run_number(step) + 1
+    return replace(
+        job,
+        step_attempt=job.step_attempt + 1,
+        next_attempt_at=at,
+        answer=job.answer if keeps_answer else None,
+        run_numbers=numbers,
+    )
+
+
 def _may_stop_before(job: Job, step: StepPlan) -> bool:
-    """Is this a safe point? Yes between steps, inside an interruptible one, and when the poller
-    gave the wait up (`interrupted`); an answer that came is worked on first.
+    """Is this a safe point? Yes between steps, inside an interruptible one (also when its wait
+    ran out of time), and when the poller gave the wait up (`interrupted`); an answer that came
+    is worked on first.
     """
     outcome = job.answer.get("outcome") if job.answer else None
     if outcome == AnswerOutcome.INTERRUPTED:
         return True
-    return job.started_step != step.name or (step.interruptible and outcome is None)
+    return job.started_step != step.name or (
+        step.interruptible and outcome != AnswerOutcome.ANSWERED
+    )
 
 
 def _next_undo(job: Job, plan: Sequence[StepPlan], verdict: JobStatus) -> Action:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from signal import SIGKILL, SIGTERM
 
 from managed.domain.secrets import Secret
 
@@ -51,6 +52,65 @@ class RunReport:
     next_offset: int
 
 
-def run_id_for(job_id: str, step: str, attempt: int) -> str:
-    """The one name that a step's run has, however many workers ask for it."""
-    return f"{job_id}.{step}.{attempt}"
+def run_id_for(job_id: str, step: str, number: int) -> str:
+    """The one name that a step's run has, however many workers and tries ask for it. `number`
+    goes up only when the run before is over without an end on record.
+    """
+    return f"{job_id}.{step}.{number}"
+
+
+class RunAction(StrEnum):
+    """What a step does about its present run.
+
+    `start` claims the run's id, or attaches to who has claimed it; `wait` asks for its end;
+    `read` takes its result; `new-run` leaves it behind for the next number; `give-up` fails
+    because it works on past its time.
+    """
+
+    START = "start"
+    WAIT = "wait"
+    READ = "read"
+    NEW_RUN = "new-run"
+    GIVE_UP = "give-up"
+
+
+def run_action(answered: RunState | None, seen: RunState | None, *, overdue: bool) -> RunAction:
+    """What follows from the answer to a wait for the run, or else from a look at it.
+
+    Both are None when nobody has asked or looked. `overdue`: a wait for it ran out of time, so
+    it did start. A run that is not known to be over is never followed by another one. What a
+    look finds ended is waited for all the same: so its whole log is kept first.
+    """
+    if answered is RunState.FINISHED:
+        return RunAction.READ
+    if answered in (RunState.ABSENT, RunState.UNKNOWN):
+        return RunAction.NEW_RUN
+    if seen is None:
+        return RunAction.START
+    if seen is RunState.ABSENT:
+        return RunAction.NEW_RUN if overdue else RunAction.START
+    if seen is RunState.RUNNING and overdue:
+        return RunAction.GIVE_UP
+    return RunAction.WAIT
+
+
+STATUS_TIME_LIMIT = 124
+STATUS_NOT_STARTED = 126
+
+
+def end_in_words(exit_status: int) -> str | None:
+    """What ended a run other than its script: the runner's own statuses and signals. None for
+    a status that the script itself gave.
+    """
+    if exit_status == STATUS_TIME_LIMIT:
+        return "was ended because its time limit was over"
+    if exit_status == STATUS_NOT_STARTED:
+        return "could not be started"
+    if exit_status <= 128:
+        return None
+    number = exit_status - 128
+    if number == SIGTERM:
+        return "was told to stop"
+    if number == SIGKILL:
+        return "was killed, most likely because the server ran out of memory"
+    return f"was ended by signal {number}"

@@ -75,6 +75,7 @@ class JobQueue:
                         created_at=now,
                         deadline=now + new.time_limit,
                         warnings=[],
+                        run_numbers={},
                     )
                 )
         except IntegrityError as error:

@@ -31,6 +31,13 @@ _NO_STEP: dict[str, Any] = {
     "child": None,
 }
 
+_FREE: dict[str, Any] = {
+    "status": "queued",
+    "lease_expires_at": None,
+    "lease_owner": "",
+    "sent_at": None,
+}
+
 
 class LeasedJobs:
     """Implements `managed.ports.JobStore` for the engine."""
@@ -72,17 +79,10 @@ class LeasedJobs:
         with writing(self._engine) as connection:
             _update(connection, job, lease_expires_at=now + lease_for)
 
-    def release(self, job: Job) -> None:
-        """Give the job back as it is, for any worker: a graceful stop between two steps."""
+    def release(self, job: Job, not_before: datetime | None = None) -> None:
+        """Give the job back as it is, for any worker; nobody takes it before `not_before`."""
         with writing(self._engine) as connection:
-            _update(
-                connection,
-                job,
-                status="queued",
-                lease_expires_at=None,
-                lease_owner="",
-                sent_at=None,
-            )
+            _update(connection, job, **_FREE, next_attempt_at=not_before)
 
     def reread(self, job: Job) -> Job:
         """The job as it is now, if it is still ours."""
@@ -113,23 +113,23 @@ class LeasedJobs:
             events.append(connection, job.job_id, [_event_of(result)])
             return _reread(connection, job)
 
-    def retry_step(self, job: Job, at: datetime) -> None:
-        """Let go of the job until `at`; then the same step is tried once more."""
+    def retry_step(self, job: Job) -> None:
+        """Let go of the job until its `next_attempt_at`; then the same step is tried once more,
+        with the attempt, answer and run numbers that `job` brings. How far the log of its run has
+        been read stays on record with the last question.
+        """
         with writing(self._engine) as connection:
             _update(
                 connection,
                 job,
-                **{
-                    **_NO_STEP,
-                    "started_step": job.started_step,
-                    "step_started_at": job.step_started_at,
-                    "step_attempt": job.step_attempt + 1,
-                    "next_attempt_at": at,
-                },
-                status="queued",
-                lease_expires_at=None,
-                lease_owner="",
-                sent_at=None,
+                step_attempt=job.step_attempt,
+                next_attempt_at=job.next_attempt_at,
+                answer=dict(job.answer) if job.answer is not None else None,
+                run_numbers=dict(job.run_numbers),
+                question_until=None,
+                last_answer_at=None,
+                child=None,
+                **_FREE,
             )
 
     def park(

@@ -38,6 +38,7 @@ def job_from_row(row: Row[Any], steps: Sequence[StepResult] = ()) -> Job:
         started_step=row.started_step,
         step_started_at=row.step_started_at,
         step_attempt=row.step_attempt,
+        run_numbers=row.run_numbers,
         next_attempt_at=row.next_attempt_at,
         lease=lease,
         question=row.question,

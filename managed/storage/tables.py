@@ -127,6 +127,7 @@ jobs = Table(
     Column("started_step", String(63), nullable=False, server_default=""),
     Column("step_started_at", UtcDateTime),
     Column("step_attempt", Integer, nullable=False, server_default="1"),
+    Column("run_numbers", JSON, nullable=False),
     Column("lease_owner", String(253), nullable=False, server_default=""),
     Column("lease_token", Integer, nullable=False, server_default="0"),
     Column("lease_expires_at", UtcDateTime),

@@ -25,12 +25,29 @@ from managed.domain.jobs import (
     StepResult,
     StepStatus,
     TryAgain,
-    retry_decision,
 )
-from managed.domain.progress import UNDO_PREFIX, BeginUndo, Finish, RunStep, UndoStep, next_action
+from managed.domain.progress import (
+    UNDO_PREFIX,
+    BeginUndo,
+    Finish,
+    RunStep,
+    UndoStep,
+    after_error,
+    for_next_try,
+    next_action,
+    verdict_after,
+)
 from managed.ports import ChildProcesses, Clock, JobStore
 from managed.workflows.heartbeat import Heartbeat
-from managed.workflows.steps import Step, StepContext, Wait, Workflow
+from managed.workflows.steps import (
+    Done,
+    Outcome,
+    Step,
+    StepContext,
+    StepFunction,
+    Wait,
+    Workflow,
+)
 from managed.workflows.world import World
 
 log = structlog.get_logger()
@@ -106,22 +123,24 @@ class Engine:
                     job = self._begin_undo(job, verdict, error)
                     continue
                 case UndoStep(name):
-                    after = self._undo_step(job, workflow.step(name), heartbeat)
+                    after = self._try(job, _undo_of(workflow.step(name)), heartbeat)
                 case RunStep(name):
-                    after = self._run_step(job, workflow.step(name), heartbeat)
+                    after = self._try(job, _way_of(workflow.step(name)), heartbeat)
             if not isinstance(after, Job):
                 return after
             job = after
 
-    def _run_step(self, job: Job, step: Step, heartbeat: Heartbeat) -> Job | Closing:
-        first_time = job.started_step != step.name
-        job = self.store.start_step(job, step.name, self.clock())
+    def _try(self, job: Job, way: _Way, heartbeat: Heartbeat) -> Job | Closing:
+        """One try of a step or of its undo, recorded when it comes to an end."""
+        step = way.step
+        first_time = job.started_step != way.started_as
+        job = self.store.start_step(job, way.started_as, self.clock())
         if first_time:
-            heartbeat.emit("step_started", {"step": step.name})
+            heartbeat.emit(way.begun, {"step": step.name})
         try:
-            outcome = self._guarded(step.name, lambda: step.run(self._context(job, heartbeat)))
+            outcome = self._guarded(step.name, lambda: way.work(self._context(job, heartbeat)))
         except ManagedError as error:
-            return self._after_error(job, step, error, heartbeat)
+            return self._after_error(job, way, error, heartbeat)
         self._check_lease(job, heartbeat)
         if isinstance(outcome, Wait):
             heartbeat.emit("step_waiting", {"step": step.name, "for": outcome.question.kind})
@@ -129,49 +148,30 @@ class Engine:
         for warning in outcome.warnings:
             heartbeat.emit("warning", {"step": step.name, "message": warning})
         heartbeat.flush()
-        result = self._step_result(job, step.name, StepStatus.DONE, outcome.result)
+        result = self._step_result(job, step.name, way.done, outcome.result)
         return self.store.record_step(job, result, outcome.warnings)
 
-    def _undo_step(self, job: Job, step: Step, heartbeat: Heartbeat) -> Job | Closing:
-        job = self.store.start_step(job, UNDO_PREFIX + step.name, self.clock())
-        heartbeat.emit("undo_started", {"step": step.name})
-        try:
-            self._guarded(step.name, lambda: undo(step, self._context(job, heartbeat)))
-        except ManagedError as error:
-            self._check_lease(job, heartbeat)
-            decision = self._retry_decision(job, step, error)
-            if isinstance(decision, TryAgain):
-                return self._retry(job, step.name, error, decision, heartbeat)
-            heartbeat.flush()
-            failed = self._step_result(job, step.name, StepStatus.UNDO_FAILED, {}, error)
-            return self.store.record_step(job, failed, [f"undo of {step.name}: {error.message}"])
-        self._check_lease(job, heartbeat)
-        heartbeat.flush()
-        return self.store.record_step(job, self._step_result(job, step.name, StepStatus.UNDONE, {}))
-
     def _after_error(
-        self, job: Job, step: Step, error: ManagedError, heartbeat: Heartbeat
+        self, job: Job, way: _Way, error: ManagedError, heartbeat: Heartbeat
     ) -> Job | Closing:
         self._check_lease(job, heartbeat)
-        decision = self._retry_decision(job, step, error)
-        if isinstance(decision, TryAgain):
-            return self._retry(job, step.name, error, decision, heartbeat)
-        document = {"step": step.name, "gave_up": decision.reason, **error.as_json()}
-        heartbeat.emit("step_failed", document)
-        heartbeat.flush()
-        return self._begin_undo(job, JobStatus.FAILED, error)
-
-    def _retry(
-        self, job: Job, step: str, error: ManagedError, again: TryAgain, heartbeat: Heartbeat
-    ) -> Closing:
-        at = again.at.isoformat()
-        heartbeat.emit(
-            "step_retry", {"step": step, "attempt": job.step_attempt, "at": at, **error.as_json()}
-        )
-        return partial(self._retry_later, job, again)
-
-    def _retry_decision(self, job: Job, step: Step, error: ManagedError) -> TryAgain | GiveUp:
-        return retry_decision(step.retry, error, job.step_attempt, self.clock(), job.deadline)
+        job, step, now = self.store.reread(job), way.step, self.clock()
+        match after_error(job, step.plan, step.retry, error, now):
+            case TryAgain(at):
+                attempt: dict[str, Json] = {"attempt": job.step_attempt, "at": at.isoformat()}
+                said = {"step": step.name, **attempt, **error.as_json()}
+                heartbeat.emit("step_retry", said)
+                return partial(self._retry_later, for_next_try(job, error, at))
+            case GiveUp(reason) if job.verdict is None:
+                said = {"step": step.name, "gave_up": reason, **error.as_json()}
+                heartbeat.emit("step_failed", said)
+                heartbeat.flush()
+                return self._begin_undo(job, *verdict_after(job, error))
+            case GiveUp():
+                heartbeat.flush()
+                failed = self._step_result(job, step.name, StepStatus.UNDO_FAILED, {}, error)
+                warning = f"undo of {step.name}: {error.message}"
+                return self.store.record_step(job, failed, [warning])
 
     def _begin_undo(self, job: Job, verdict: JobStatus, error: ManagedError) -> Job:
         cut_off = None
@@ -183,7 +183,7 @@ class Engine:
         """A newer deployment's job is left for a newer worker; an older one's cannot go on."""
         newest = max((v for kind, v in self.workflows if kind is job.kind), default=0)
         if job.workflow_version > newest:
-            return partial(self._retry_later, job, TryAgain(self.clock() + _NEWER_VERSION_DELAY))
+            return partial(self._leave_for_later, job)
         error = UnknownWorkflow(
             f"version {job.workflow_version} of the {job.kind} workflow is gone",
             hint="Ask for the job again; it starts with the present version.",
@@ -241,8 +241,12 @@ class Engine:
         )
         return RunEnd.WAITING
 
-    def _retry_later(self, job: Job, again: TryAgain) -> RunEnd:
-        self.store.retry_step(job, again.at)
+    def _retry_later(self, job: Job) -> RunEnd:
+        self.store.retry_step(job)
+        return RunEnd.LATER
+
+    def _leave_for_later(self, job: Job) -> RunEnd:
+        self.store.release(job, not_before=self.clock() + _NEWER_VERSION_DELAY)
         return RunEnd.LATER
 
     def _release(self, job: Job) -> RunEnd:
@@ -257,6 +261,25 @@ class Engine:
         return RunEnd.ENDED
 
 
-def undo(step: Step, context: StepContext) -> None:
-    if step.undo is not None:
-        step.undo(context)
+@dataclass(frozen=True)
+class _Way:
+    """A step, forwards or back: what is done, and as what it goes on record."""
+
+    step: Step
+    work: StepFunction
+    started_as: str
+    begun: str
+    done: StepStatus
+
+
+def _way_of(step: Step) -> _Way:
+    return _Way(step, step.run, step.name, "step_started", StepStatus.DONE)
+
+
+def _undo_of(step: Step) -> _Way:
+    def work(context: StepContext) -> Outcome:
+        if step.undo is not None:
+            step.undo(context)
+        return Done()
+
+    return _Way(step, work, UNDO_PREFIX + step.name, "undo_started", StepStatus.UNDONE)

@@ -81,7 +81,8 @@ class StepContext:
         return record.result
 
     def run_id(self, step: str) -> str:
-        return run_id_for(self.job.job_id, step, self.attempt)
+        """The present, or last, detached run of that step; the same in retries and in undos."""
+        return run_id_for(self.job.job_id, step, self.job.run_number(step))
 
     def scaled(self, seconds: float) -> timedelta:
         """A time limit made longer where guests are emulated."""

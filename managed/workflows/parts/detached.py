@@ -13,15 +13,18 @@ from managed.domain.errors import (
     Json,
     ManagedError,
     NotFound,
-    UnknownOutcome,
+    RunLost,
+    ServerUnreachable,
+    StillRunning,
 )
 from managed.domain.questions import RunEnded
-from managed.domain.runs import RunRequest, RunState
+from managed.domain.runs import RunAction, RunRequest, RunState, end_in_words, run_action
 from managed.domain.secrets import Secret
 from managed.server_scripts import script_source
 from managed.workflows.steps import StepContext, Wait
 
 RUNS_DIRECTORY = "/var/lib/managed/runs"
+_GRACE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
@@ -61,22 +64,100 @@ def detached(
 ) -> Wait | dict[str, Json]:
     """The script's result.json, or the wait for it.
 
-    The run's id belongs to job, step and attempt, so whoever takes the step up again attaches to
-    the same run. Raises CommandFailed with the script's own error, UnknownOutcome (to be tried
-    with a new run) when the record does not say how it ended.
+    The run's id belongs to job and step, so whoever takes the step up again, after a crash or an
+    error, attaches to the same run. Raises CommandFailed with the script's own error or with what
+    ended it, RunLost (to be tried with a new run) when its record does not say how it ended,
+    StillRunning when it works on past its time.
     """
     run_id = context.run_id(step)
-    if context.timed_out:
-        raise UnknownOutcome(f"{script.name} has not ended in time", run_id=run_id)
+    answered = _answered_state(context, script.name)
+    seen = _look(context, run_id) if answered is None else None
+    match run_action(answered, seen, overdue=context.timed_out):
+        case RunAction.START:
+            start(context, script.request(run_id))
+        case RunAction.READ:
+            return _result(context, script.name, run_id)
+        case RunAction.NEW_RUN:
+            raise RunLost(f"{script.name} was cut off: it has left no exit status", run_id=run_id)
+        case RunAction.GIVE_UP:
+            raise _outlasted(context, script, run_id)
+        case RunAction.WAIT:
+            pass
+    question = RunEnded(run_id, tunnel=script.needs_gateway, offset=_offset(context, run_id))
+    return Wait(question, script.limit + _GRACE)
+
+
+def _answered_state(context: StepContext, script: str) -> RunState | None:
+    """What the poller has told of the run, if it has told anything yet."""
     if context.answer is None:
-        start(context, script.request(run_id))
-        grace = timedelta(minutes=2)
-        return Wait(RunEnded(run_id, tunnel=script.needs_gateway), script.limit + grace)
-    _require_end(context.answer, script.name, run_id)
-    result = read_result(context, run_id)
-    if context.answer.get("exit_status") != 0:
-        raise script_error(script.name, result, context.answer.get("exit_status"))
-    return result
+        return None
+    error = context.answer.get("error")
+    if isinstance(error, dict):
+        raise CommandFailed(
+            f"{script} could not be followed: {error.get('detail')}",
+            hint=str(error.get("hint") or ""),
+            cause=error.get("code"),
+        )
+    return RunState(str(context.answer.get("state")))
+
+
+def _look(context: StepContext, run_id: str) -> RunState | None:
+    """The state of a run that an earlier try may have started; None where nobody can tell. Then
+    starting it is right: a claimed run is only attached to, and a start knows how to get at its
+    server (it boots an ended rescue session again).
+    """
+    if context.attempt == 1 and not context.timed_out:
+        return None
+    offset = _offset(context, run_id)
+    try:
+        return context.world.runs.look(context.endpoint, run_id, offset).state
+    except ServerUnreachable:
+        return None
+
+
+def _offset(context: StepContext, run_id: str) -> int:
+    """How far the run's log has been read by an earlier wait for it."""
+    question = context.job.question or {}
+    offset = question.get("offset")
+    same = question.get("kind") == RunEnded.kind and question.get("run_id") == run_id
+    return offset if same and isinstance(offset, int) else 0
+
+
+def _outlasted(context: StepContext, script: ServerScript, run_id: str) -> ManagedError:
+    """The failure of a run that works on past its time; it is ended where that does no harm."""
+    minutes = script.limit.total_seconds() / 60
+    what = f"{script.name} has not ended within {minutes:.0f} minutes"
+    if not script.stoppable:
+        return StillRunning(
+            f"{what}; it is left alone, because ending it half-way would do harm",
+            hint="Look at the server: the work goes on there until it ends by itself.",
+            run_id=run_id,
+        )
+    try:
+        context.world.runs.stop(context.endpoint, run_id)
+    except CommandFailed as error:
+        return StillRunning(f"{what} and cannot be ended: {error.message}", run_id=run_id)
+    return CommandFailed(f"{what} and was ended", run_id=run_id)
+
+
+def _result(context: StepContext, script: str, run_id: str) -> dict[str, Json]:
+    """The result of an ended run; its exit status comes first."""
+    exit_status = context.answer.get("exit_status") if context.answer else None
+    if exit_status == 0:
+        return read_result(context, run_id)
+    ended = end_in_words(exit_status) if isinstance(exit_status, int) else None
+    if ended is not None:
+        raise CommandFailed(
+            f"{script} {ended}",
+            hint="The end of its log, among the job's events, shows how far it came.",
+            script=script,
+            exit_status=exit_status,
+        )
+    try:
+        result = read_result(context, run_id)
+    except EvidenceMissing:
+        result = {}
+    raise script_error(script, result, exit_status)
 
 
 def read_result(context: StepContext, run_id: str) -> dict[str, Json]:
@@ -110,19 +191,3 @@ def script_error(script: str, result: Mapping[str, Json], exit_status: Json) -> 
         script_error=str(error.get("code") or ""),
         exit_status=exit_status,
     )
-
-
-def _require_end(answer: Mapping[str, Json], script: str, run_id: str) -> None:
-    error = answer.get("error")
-    if isinstance(error, dict):
-        raise CommandFailed(
-            f"{script} could not be followed: {error.get('detail')}",
-            hint=str(error.get("hint") or ""),
-            cause=error.get("code"),
-        )
-    if answer.get("state") != RunState.FINISHED:
-        raise UnknownOutcome(
-            f"{script} is {answer.get('state')}: it has left no exit status",
-            run_id=run_id,
-            state=answer.get("state"),
-        )

@@ -336,11 +336,26 @@ def test_stopping_worker_gives_the_job_back_between_steps(bench: JobBench) -> No
     assert len(bench.queue.job(job.job_id).steps) == 2
 
 
-def test_job_of_a_newer_deployment_is_left_for_a_newer_worker(bench: JobBench) -> None:
-    bench.workflow(step("only"))
+def test_job_of_a_newer_deployment_is_left_as_it_is_for_a_newer_worker(bench: JobBench) -> None:
+    newer = (step("ask", ask),)
+    bench.workflow(*newer, version=2)
     job = bench.submit(version=2)
-    assert bench.engine().run(job.job_id) is RunEnd.LATER
-    assert bench.queue.job(job.job_id).status is JobStatus.QUEUED
+    bench.engine().run(job.job_id)
+    waiting = WaitingJobs(bench.database)
+    waiting.wake(waiting.questions()[0], {"outcome": "answered", "exit_status": 0})
+    before = bench.queue.job(job.job_id)
+    del bench.workflows[JobKind.PATCH, 2]
+    bench.workflow(step("only"))
+    assert bench.engine("old worker").run(job.job_id) is RunEnd.LATER
+    after = bench.queue.job(job.job_id)
+    assert after.status is JobStatus.QUEUED
+    assert (after.answer, after.step_attempt) == (before.answer, 1)
+    assert after.started_step == "ask"
+    assert bench.engine("old worker").run(job.job_id) is RunEnd.NOT_CLAIMED, "not at once again"
+    bench.clock.pass_time(seconds=31)
+    bench.workflow(*newer, version=2)
+    assert bench.engine("new worker").run(job.job_id) is RunEnd.ENDED
+    assert bench.queue.job(job.job_id).status is JobStatus.SUCCEEDED
 
 
 def test_job_of_a_forgotten_version_fails_and_says_so(bench: JobBench) -> None:

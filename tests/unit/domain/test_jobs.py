@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from managed.domain.errors import CommandFailed, HostKeyChanged, ServerUnreachable
+from managed.domain.errors import (
+    CommandFailed,
+    HostKeyChanged,
+    Json,
+    ManagedError,
+    RunLost,
+    ServerUnreachable,
+    StillRunning,
+    UnknownOutcome,
+)
 from managed.domain.jobs import (
     GiveUp,
     Job,
@@ -29,7 +38,10 @@ from managed.domain.progress import (
     RunStep,
     StepPlan,
     UndoStep,
+    after_error,
+    for_next_try,
     next_action,
+    verdict_after,
 )
 
 NOW = datetime(2026, 10, 25, 2, 30, tzinfo=UTC)
@@ -155,3 +167,70 @@ def test_undo_goes_backwards_over_what_was_done_or_begun_and_then_ends() -> None
     assert next_action(undoing, PLAN, NOW) == UndoStep("disk")
     undoing = replace(undoing, steps=(*undoing.steps, record("disk", StepStatus.UNDONE)))
     assert next_action(undoing, PLAN, NOW) == Finish(JobStatus.FAILED)
+
+
+CALM, DPKG = StepPlan("calm"), StepPlan("dpkg", interruptible=False)
+SILENT, LOST = ServerUnreachable("silent"), RunLost("cut off")
+
+
+@pytest.mark.parametrize(
+    ("plan", "error", "wish_to_stop", "tried_again"),
+    [
+        (CALM, SILENT, "", True),
+        (CALM, LOST, "", True),
+        (CALM, UnknownOutcome("the playbook's time is over"), "", True),
+        (CALM, CommandFailed("exit 1"), "", False),
+        (DPKG, StillRunning("it works on"), "", False),
+        # somebody waits for the job to stop
+        (CALM, SILENT, "a rescue job goes before it", False),
+        (CALM, LOST, "a rescue job goes before it", False),
+        (DPKG, LOST, "a rescue job goes before it", False),
+        (DPKG, SILENT, "a rescue job goes before it", True),
+        (DPKG, StillRunning("it works on"), "a rescue job goes before it", False),
+    ],
+)
+def test_a_job_that_is_to_stop_begins_nothing_anew(
+    plan: StepPlan, error: ManagedError, wish_to_stop: str, tried_again: bool
+) -> None:
+    decision = after_error(job(cancel_requested=wish_to_stop), plan, POLICY, error, NOW)
+    assert isinstance(decision, TryAgain) is tried_again
+
+
+def test_an_undo_is_tried_past_the_deadline_and_past_a_cancel() -> None:
+    undoing = job(verdict=JobStatus.CANCELLED, cancel_requested="by anna")
+    late = LATER + timedelta(hours=1)
+    assert isinstance(after_error(undoing, CALM, POLICY, SILENT, late), TryAgain)
+    used_up = replace(undoing, step_attempt=3)
+    assert isinstance(after_error(used_up, CALM, POLICY, SILENT, late), GiveUp)
+
+
+def test_what_more_tries_could_have_mended_is_cancelled_and_the_rest_failed() -> None:
+    stopping, failure = job(cancel_requested="by anna"), CommandFailed("exit 1")
+    assert verdict_after(stopping, SILENT)[0] is JobStatus.CANCELLED
+    assert verdict_after(stopping, failure) == (JobStatus.FAILED, failure)
+    assert verdict_after(job(), SILENT) == (JobStatus.FAILED, SILENT)
+
+
+def answer(outcome: str) -> dict[str, Json]:
+    return {"outcome": outcome, "state": "finished"}
+
+
+@pytest.mark.parametrize(
+    ("came", "error", "kept", "number"),
+    [
+        (answer("answered"), SILENT, True, 1),
+        (answer("timed-out"), SILENT, False, 1),
+        (None, SILENT, False, 1),
+        (None, UnknownOutcome("the playbook's time is over"), False, 1),
+        (answer("answered"), LOST, False, 2),
+        (answer("timed-out"), LOST, False, 2),
+    ],
+)
+def test_only_a_lost_run_gets_a_successor_and_a_true_answer_is_kept(
+    came: dict[str, Json] | None, error: ManagedError, kept: bool, number: int
+) -> None:
+    waiting = for_next_try(job(started_step="take", answer=came), error, LATER)
+    assert waiting.answer == (came if kept else None)
+    assert waiting.run_number("take") == number
+    assert waiting.run_number("other") == 1
+    assert (waiting.step_attempt, waiting.next_attempt_at) == (2, LATER)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from managed.domain.errors import CommandFailed, UnknownOutcome
+from managed.domain.errors import CommandFailed, RunLost
 from managed.domain.jobs import Job, JobKind
 from managed.domain.questions import RunEnded
 from managed.domain.runs import RunRequest
@@ -130,9 +130,10 @@ def test_a_load_that_a_crash_ended_is_tried_by_a_new_run_of_the_same_load(stage:
 
     stage.runs.perform = perform
     first = stage.asked(stage.run())
-    with pytest.raises(UnknownOutcome) as caught:
+    with pytest.raises(RunLost) as caught:
         stage.run(answer={"state": "unknown"})
     assert caught.value.retryable
+    stage.job = replace(stage.job, run_numbers={"load_databases": 2})
     second = stage.asked(stage.run(attempt=2))
 
     assert second.run_id != first.run_id

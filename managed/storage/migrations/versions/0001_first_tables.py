@@ -97,6 +97,7 @@ def upgrade() -> None:
         sa.Column("started_step", sa.String(length=63), server_default="", nullable=False),
         sa.Column("step_started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("step_attempt", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("run_numbers", sa.JSON(), nullable=False),
         sa.Column("lease_owner", sa.String(length=253), server_default="", nullable=False),
         sa.Column("lease_token", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_expires_at", sa.DateTime(timezone=True), nullable=True),
