@@ -200,12 +200,14 @@ class HypervisorCapabilities:
     """What this driver on this node can do, stated and not found out by failing.
 
     `accelerated` is True where guests really boot under KVM; timeouts are multiplied by
-    `time_scale` (1.0 with KVM, more without).
+    `time_scale` (1.0 with KVM, more without). `kernel_options` are what the kernels of servers that
+    are installed on this node should be given.
     """
 
     accelerated: bool
     time_scale: float
     live_restore_points: bool
+    kernel_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 
 Input (one JSON argument): disk_serial, image_serial, layout (see disk_layout_documents),
 hostname, authorized_keys (lines), apt_sources (content of /etc/apt/sources.list), apt_proxy (may
-be empty), network {"mode": "dhcp", "dns": [addresses, may be empty]}, timezone (may be empty).
+be empty), network {"mode": "dhcp", "dns": [addresses, may be empty]}, timezone (may be empty),
+kernel_options (words for the kernel's command line, may be empty).
 
 Result: host_key (the new server's public ed25519 line, to be pinned), seconds. Started again
 after an interruption it begins anew: nothing on the disk is kept.
@@ -12,6 +13,8 @@ after an interruption it begins anew: nothing on the disk is kept.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ NETWORK_FILE = "etc/systemd/network/20-managed.network"
 NETWORK_DHCP = "[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n"
 RANDOM_SEED_SIZE = 512
 KEY_TYPES = ("ed25519", "ecdsa")
+KERNEL_OPTION = re.compile(r"[A-Za-z0-9_.,:=-]+")
 
 
 def write(place: str, text: str, mode: int = 0o644) -> None:
@@ -68,6 +72,7 @@ def configure(wanted: dict[str, Any], fstab: str) -> None:
         write("etc/apt/apt.conf.d/01proxy", f'Acquire::http::Proxy "{wanted["apt_proxy"]}";\n')
     configure_network(wanted["network"])
     configure_timezone(wanted.get("timezone", ""))
+    configure_kernel(wanted.get("kernel_options", ()))
     (TARGET / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
     write("root/.ssh/authorized_keys", "\n".join(wanted["authorized_keys"]) + "\n", 0o600)
     seed = TARGET / "var/lib/systemd/random-seed"
@@ -94,6 +99,16 @@ def configure_timezone(timezone: str) -> None:
     write("etc/timezone", f"{timezone}\n")
     (TARGET / "etc/localtime").unlink(missing_ok=True)
     (TARGET / "etc/localtime").symlink_to(f"/usr/share/zoneinfo/{timezone}")
+
+
+def configure_kernel(options: Sequence[str]) -> None:
+    """What this node wants kernels to be started with, for update-grub now and later."""
+    unfit = [option for option in options if not KERNEL_OPTION.fullmatch(option)]
+    if unfit:
+        raise ScriptFailed(f"{unfit[0]!r} is no kernel option", "invalid-input")
+    if options:
+        line = f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {" ".join(options)}"\n'
+        write("etc/default/grub.d/50-managed-node.cfg", line)
 
 
 def make_host_keys() -> str:

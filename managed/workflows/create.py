@@ -103,6 +103,7 @@ def _install_script(context: StepContext) -> ServerScript:
             "apt_proxy": world.sources.apt_proxy if spec.bridge is None else "",
             "network": {"mode": "dhcp", "dns": []},
             "timezone": "",
+            "kernel_options": list(world.hypervisor(server).capabilities().kernel_options),
         },
         limit=context.scaled(_INSTALL_SECONDS),
     )

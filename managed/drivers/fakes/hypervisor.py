@@ -55,6 +55,7 @@ class FakeHypervisor:
             accelerated=self._accelerated,
             time_scale=1.0 if self._accelerated else 6.0,
             live_restore_points=True,
+            kernel_options=() if self._accelerated else ("mitigations=off",),
         )
 
     def create_server(self, spec: ServerSpec) -> None:

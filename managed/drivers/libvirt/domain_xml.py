@@ -31,6 +31,9 @@ IMAGE_SERIAL: Final = "managed-image"
 _USER_NETWORK_SLOT: Final = "0x1e"
 
 _EMULATED_CPU: Final = "Westmere"
+# TCG keeps translated code by its virtual address: with random addresses every start of a program
+# is translated anew, which makes it four times as slow. An emulated processor speculates nothing.
+EMULATED_KERNEL_OPTIONS: Final = ("norandmaps", "mitigations=off")
 
 ElementTree.register_namespace("qemu", QEMU_NAMESPACE)
 ElementTree.register_namespace("managed", OUR_NAMESPACE)
@@ -77,7 +80,9 @@ def rescue_definition(
         disks.append(Disk(path, "raw", IMAGE_SERIAL, read_only=True))
     domain = _domain(spec, max(spec.memory_mib, rescue.memory_mib), accelerated)
     _metadata(domain, spec, rescue.session_id)
-    _kernel(domain, image.kernel, image.initramfs, node.rescue_command_line)
+    options = () if accelerated else EMULATED_KERNEL_OPTIONS
+    command_line = " ".join((node.rescue_command_line, *options))
+    _kernel(domain, image.kernel, image.initramfs, command_line)
     _events(domain, on_reboot="destroy")
     devices = _devices(domain, spec, disks, node.console_log(spec.server_id))
     SubElement(devices, "memballoon", model="none")

@@ -19,6 +19,7 @@ from managed.drivers.libvirt.disks import (
     write_configuration_disk,
 )
 from managed.drivers.libvirt.domain_xml import (
+    EMULATED_KERNEL_OPTIONS,
     interface_names,
     rescue_definition,
     server_definition,
@@ -69,6 +70,7 @@ class LibvirtHypervisor:
             accelerated=accelerated,
             time_scale=1.0 if accelerated else TIME_SCALE_WITHOUT_KVM,
             live_restore_points=True,
+            kernel_options=() if accelerated else EMULATED_KERNEL_OPTIONS,
         )
 
     # ------------------------------------------------------------ existence

@@ -121,7 +121,9 @@ def test_rescue_boots_the_kernel_and_ends_at_reboot(node: LibvirtNode) -> None:
     domain = parsed(definition)
     assert domain.findtext("on_reboot") == "destroy"
     assert domain.findtext("os/kernel") == str(node.images_dir / "rescue/vmlinux")
-    assert domain.findtext("os/cmdline") == node.rescue_command_line
+    assert domain.findtext("os/cmdline") == f"{node.rescue_command_line} norandmaps mitigations=off"
+    fast = parsed(rescue_definition(SPEC, rescue(image="debian-12"), node, accelerated=True))
+    assert fast.findtext("os/cmdline") == node.rescue_command_line
     assert domain.findtext("uuid") == SPEC.server_id
     assert session_of(definition) == "session-1"
     assert disks_of(definition) == [
