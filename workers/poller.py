@@ -8,14 +8,23 @@ the reverse tunnel to its server open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
-from managed.domain.errors import Json, ManagedError, ServerUnreachable
+from managed.domain.errors import (
+    CommandFailed,
+    EvidenceMissing,
+    Json,
+    ManagedError,
+    ServerUnreachable,
+    UnknownOutcome,
+)
 from managed.domain.events import NewEvent
 from managed.domain.jobs import silence_is_safe_point
 from managed.domain.progress import AnswerOutcome
@@ -31,13 +40,18 @@ log = structlog.get_logger()
 
 _AT_ONCE = 500
 _ASK_SECONDS = 20.0
+_NODES_AT_ONCE = 16
+_NODE_SECONDS = 60.0
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
 class StillOpen:
-    """No answer yet. `question` is where to go on; `heard` says that the server did answer."""
+    """No answer yet. `heard` says that the server did answer; `question` is where to go on then."""
 
-    question: Question
+    question: Question | None
     events: tuple[NewEvent, ...] = ()
     heard: bool = False
 
@@ -54,6 +68,9 @@ class Poller:
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._tunnels = HeldTunnels(self._world)
+        # A node may hang: it must not take the threads that the database is written with.
+        self._node_threads = ThreadPoolExecutor(_NODES_AT_ONCE, thread_name_prefix="node")
+        self._complaints: dict[str, str] = {}
 
     @property
     def is_asking(self) -> bool:
@@ -61,13 +78,15 @@ class Poller:
         return bool(self._under_way)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Poll until told to stop; runs in the SSH driver's event loop."""
+        """Poll until told to stop, whatever a round may bring; runs in the SSH driver's loop."""
         pause = self._installation.settings.poll_seconds
         while not stop.is_set():
             try:
                 await self.poll_once()
             except ManagedError as error:
                 log.warning("poll_failed", error=error.code, detail=error.message)
+            except Exception:
+                log.exception("poller_defect")
             try:
                 await asyncio.wait_for(stop.wait(), pause)
             except TimeoutError:
@@ -75,50 +94,86 @@ class Poller:
         for task in self._under_way.values():
             task.cancel()
         await self._tunnels.close()
+        self._node_threads.shutdown(wait=False, cancel_futures=True)
 
     async def poll_once(self) -> None:
         """Start asking every open question that is not being asked already."""
         questions = await asyncio.to_thread(self._installation.waiting.questions)
-        await self._tunnels.keep_only({q.server_id for q in questions if _needs_tunnel(q)})
         for asked in questions:
             if asked.job_id not in self._under_way:
                 task = asyncio.create_task(self._ask(asked))
                 self._under_way[asked.job_id] = task
                 task.add_done_callback(partial(self._asked, asked.job_id))
+        open_jobs = {asked.job_id for asked in questions}
+        for job_id in self._complaints.keys() - open_jobs:
+            del self._complaints[job_id]
+        await self._tunnels.keep_only({q.server_id for q in questions if _needs_tunnel(q)})
 
     def _asked(self, job_id: str, _: asyncio.Task[None]) -> None:
         self._under_way.pop(job_id, None)
 
     async def _ask(self, asked: OpenQuestion) -> None:
+        """Ask, and write down what came. What cannot be written keeps no wait from its end."""
         async with self._places:
+            found = await self._answer(asked)
             try:
-                found = await self._answer(asked)
-                await asyncio.to_thread(self._conclude, asked, found)
-            except ManagedError as error:
-                log.warning("question_failed", job_id=asked.job_id, error=error.code)
-            except Exception:
-                log.exception("poller_defect", job_id=asked.job_id)
+                try:
+                    await asyncio.to_thread(self._conclude, asked, found)
+                except Exception as error:
+                    self._complain(asked, error)
+                    was_heard = isinstance(found, Answered) or found.heard
+                    unread = StillOpen(asked.question, heard=was_heard)
+                    await asyncio.to_thread(self._conclude, asked, unread)
+            except Exception as error:
+                self._complain(asked, error)
 
     async def _answer(self, asked: OpenQuestion) -> StillOpen | Answered:
-        """What the world says. A server that is silent leaves the question open; an error that
-        time does not mend is an answer.
+        """What the world says. A server that is silent or answers oddly, and a defect of ours,
+        leave the question open; an error that time does not mend is an answer.
         """
         try:
-            match asked.question:
-                case RunEnded() as question:
-                    return await self._look(asked.server_id, question)
-                case SshAnswers() as question:
-                    return await self._log_in(asked.server_id, question)
-                case PowerIs() as question:
-                    return await asyncio.to_thread(self._power, asked.server_id, question)
-                case TimePassed() as question:
-                    return StillOpen(question, heard=True)
+            return await self._asked_world(asked)
         except ServerUnreachable:
-            return StillOpen(asked.question)
+            pass
         except ManagedError as error:
-            if error.retryable:
-                return StillOpen(asked.question)
-            return Answered({"error": error.as_json()})
+            if not (error.retryable or isinstance(error, CommandFailed | EvidenceMissing)):
+                return Answered({"error": error.as_json()})
+            self._complain(asked, error)
+        except Exception as error:
+            self._complain(asked, error)
+        return StillOpen(asked.question)
+
+    async def _asked_world(self, asked: OpenQuestion) -> StillOpen | Answered:
+        match asked.question:
+            case RunEnded() as question:
+                return await self._look(asked.server_id, question)
+            case SshAnswers() as question:
+                return await self._log_in(asked.server_id, question)
+            case PowerIs() as question:
+                return await self._ask_node(self._power, asked.server_id, question)
+            case TimePassed() as question:
+                return StillOpen(question, heard=True)
+            case None:
+                raise UnknownOutcome("only another version of managed can ask this question")
+
+    def _complain(self, asked: OpenQuestion, error: Exception) -> None:
+        """Log what went wrong with a question, and not again each second while it is the same."""
+        said = f"{type(error).__name__}: {error}"
+        if self._complaints.get(asked.job_id) == said:
+            return
+        self._complaints[asked.job_id] = said
+        if isinstance(error, ManagedError):
+            log.warning(
+                "question_failed", job_id=asked.job_id, error=error.code, detail=error.message
+            )
+        else:
+            log.error("poller_defect", job_id=asked.job_id, exc_info=error)
+
+    async def _ask_node(self, ask: Callable[[str, A], B], server_id: str, question: A) -> B:
+        """Call a hypervisor; TimeoutError when it does not answer."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(_NODE_SECONDS):
+            return await loop.run_in_executor(self._node_threads, ask, server_id, question)
 
     async def _look(self, server_id: str, question: RunEnded) -> StillOpen | Answered:
         if question.tunnel:
@@ -135,7 +190,7 @@ class Poller:
         return Answered(_run_facts(report))
 
     async def _log_in(self, server_id: str, question: SshAnswers) -> StillOpen | Answered:
-        if not await asyncio.to_thread(self._has_printed, server_id, question.console):
+        if not await self._ask_node(self._has_printed, server_id, question.console):
             return StillOpen(question)
         endpoint = await asyncio.to_thread(self._world.endpoint, server_id)
         boot_id = await self._world.polls.boot_id(endpoint, timeout=_ASK_SECONDS)
@@ -158,23 +213,23 @@ class Poller:
 
     def _conclude(self, asked: OpenQuestion, found: StillOpen | Answered) -> None:
         """Write what was found; the job is told when its wait is over, one way or the other."""
-        waiting, now = self._installation.waiting, self._installation.clock()
-        outcome = None
         if isinstance(found, Answered):
-            outcome, facts = AnswerOutcome.ANSWERED, found.facts
-        else:
-            facts = {}
-            if found.heard:
-                waiting.note(asked, found.question, found.events, now)
-                asked = replace(asked, last_answer_at=now)
-            silence = timedelta(seconds=self._installation.settings.silence_seconds)
-            if now >= asked.until:
-                outcome = AnswerOutcome.TIMED_OUT
-            elif asked.cancel_requested and silence_is_safe_point(
-                asked.last_answer_at, asked.asked_at, now, silence
-            ):
-                outcome = AnswerOutcome.INTERRUPTED
-        if outcome is not None and waiting.wake(asked, {"outcome": outcome.value, **facts}):
+            self._wake(asked, AnswerOutcome.ANSWERED, found.facts)
+            return
+        now = self._installation.clock()
+        if found.heard and found.question is not None:
+            self._installation.waiting.note(asked, found.question, found.events, now)
+            asked = replace(asked, last_answer_at=now)
+        silence = timedelta(seconds=self._installation.settings.silence_seconds)
+        if now >= asked.until:
+            self._wake(asked, AnswerOutcome.TIMED_OUT, {})
+        elif asked.cancel_requested and silence_is_safe_point(
+            asked.last_answer_at, asked.asked_at, now, silence
+        ):
+            self._wake(asked, AnswerOutcome.INTERRUPTED, {})
+
+    def _wake(self, asked: OpenQuestion, outcome: AnswerOutcome, facts: Mapping[str, Json]) -> None:
+        if self._installation.waiting.wake(asked, {"outcome": outcome.value, **facts}):
             send(self._installation, asked.job_id)
 
 

@@ -25,6 +25,7 @@ SCRIPT_EVENTS: Final = frozenset(
         "patch_pending",
         "patch_progress",
         "patch_stage",
+        "read_back_progress",
         "restore_progress",
         "restore_step",
     }

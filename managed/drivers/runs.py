@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Final
@@ -18,12 +19,27 @@ from managed.drivers.ssh.commands import RawResult
 from managed.drivers.ssh.shell import SshShell
 from managed.ports import RunDelivery
 from managed.server_scripts import script_source
-from managed.server_scripts._run_records import RUN_ID, RUNS, SECONDS_TO_END, SECONDS_TO_START
+from managed.server_scripts._run_records import (
+    LOG_LIMIT,
+    RUN_ID,
+    RUNS,
+    SECONDS_TO_END,
+    SECONDS_TO_START,
+)
 from managed.server_scripts.runner import EXIT_RUNNING
 
 LOG_BYTES_PER_LOOK: Final = 65536
 _LIBRARY: Final = "/usr/local/lib/managed"
 _NOT_INSTALLED: Final = 90
+
+# The runner ends a log with one line more when it has cut it at its limit.
+_LONGEST_LOG: Final = LOG_LIMIT + 4096
+_SAID: Final = "managed-look: "
+_ANSWER: Final = re.compile(
+    rb"^%b(?:(absent)|(running|unknown|finished ([0-9]{1,3}))((?: [0-9a-f-]{36})?) ?)\n"
+    % _SAID.encode(),
+    re.MULTILINE,
+)
 
 _CALL_RUNNER: Final = f'[ -s "$1" ] || exit {_NOT_INSTALLED}; exec python3 -I -S "$@"'
 
@@ -31,8 +47,9 @@ _CALL_RUNNER: Final = f'[ -s "$1" ] || exit {_NOT_INSTALLED}; exec python3 -I -S
 # to start, on every server, every second. It knows of no more than what the record says:
 # status, else a living supervisor, else a starter that holds its lock, else processes of the run
 # that outlived their supervisor; with none of these the run is given up for good.
+# What it found is said on a marked line of its own, for the login shell's start files may print.
 _LOOK: Final = rf"""
-cd {RUNS}/"$1" 2>/dev/null || {{ echo absent; exit; }}
+cd {RUNS}/"$1" 2>/dev/null || {{ printf '\n{_SAID}absent\n'; exit; }}
 boot= pid= tick= state=
 read -r boot <boot_id
 read -r now </proc/sys/kernel/random/boot_id
@@ -54,7 +71,7 @@ else
   (set -C; echo 0 0 >pid) 2>/dev/null && rm -f /run/managed/secrets/"$1"
   state=unknown
 fi
-echo "$state $boot"
+printf '\n{_SAID}%s\n' "$state $boot"
 tail -c +$(($2 + 1)) log | head -c {LOG_BYTES_PER_LOOK}
 """
 
@@ -166,17 +183,28 @@ def look_command(run_id: str, offset: int) -> tuple[str, ...]:
 
 
 def report_of(output: bytes, offset: int) -> RunReport:
-    """What the look printed: a line with the state, then the log as it is from `offset` on."""
-    head, _, log = output.partition(b"\n")
-    words = head.decode().split()
-    state = RunState(words[0])
-    if state is RunState.ABSENT:
-        return RunReport(state, None, "", "", offset)
-    exit_status = int(words[1]) if state is RunState.FINISHED else None
-    boot_id = words[-1] if len(words) > (2 if exit_status is not None else 1) else ""
+    """What the look printed: after what others may have printed before it, its line with the
+    state, then the log as it is from `offset` on. Raises CommandFailed when there is no such line.
+    """
+    found = _ANSWER.search(output)
+    if found is None:
+        said = output[:200].decode(errors="replace")
+        raise CommandFailed(
+            f"the look at a run printed no state but {said!r}",
+            hint="Start files of root's shell that print or exit (.bashrc) get in the way.",
+        )
+    if found[1]:
+        return RunReport(RunState.ABSENT, None, "", "", offset)
+    state = RunState(found[2].split()[0].decode())
+    log = output[found.end() :][:LOG_BYTES_PER_LOOK][: max(0, _LONGEST_LOG - offset)]
     whole = whole_part(log, all_is_there=state is not RunState.RUNNING)
-    text = whole.decode(errors="replace")
-    return RunReport(state, exit_status, boot_id, text, offset + len(whole))
+    return RunReport(
+        state,
+        int(found[3]) if found[3] else None,
+        found[4].strip().decode(),
+        whole.decode(errors="replace"),
+        offset + len(whole),
+    )
 
 
 def whole_part(log: bytes, *, all_is_there: bool) -> bytes:

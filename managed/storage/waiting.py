@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine, Update, select, update
 
-from managed.domain.errors import Json
+from managed.domain.errors import InvalidInput, Json
 from managed.domain.events import NewEvent
 from managed.domain.questions import Question, question_as_json, question_from_json
 from managed.storage import events
@@ -18,12 +18,14 @@ from managed.storage.tables import jobs
 
 @dataclass(frozen=True)
 class OpenQuestion:
-    """A waiting job's question. `number` tells it from later questions of the same job."""
+    """A waiting job's question. `number` tells it from later questions of the same job. `question`
+    is None when only a later version of ours can ask it; its limits count all the same.
+    """
 
     job_id: str
     server_id: str
     number: int
-    question: Question
+    question: Question | None
     until: datetime
     asked_at: datetime
     last_answer_at: datetime | None
@@ -42,7 +44,7 @@ class WaitingJobs:
                     job_id=row.id,
                     server_id=row.server_id,
                     number=row.question_number,
-                    question=question_from_json(row.question),
+                    question=_known_question(row.question),
                     until=row.question_until,
                     asked_at=row.asked_at,
                     last_answer_at=row.last_answer_at,
@@ -74,6 +76,13 @@ class WaitingJobs:
                 _still_asked(asked).values(status="queued", answer=dict(answer), sent_at=None)
             ).rowcount
             return changed == 1
+
+
+def _known_question(document: Mapping[str, Json]) -> Question | None:
+    try:
+        return question_from_json(document)
+    except InvalidInput:
+        return None
 
 
 def _still_asked(asked: OpenQuestion) -> Update:

@@ -212,6 +212,20 @@ def sh(stage: Stage, command: str) -> str:
 
 
 @pytest.mark.cell
+def test_a_login_shell_that_prints_hides_no_state_and_no_boot(real: Stage) -> None:
+    before = wait_for(real.polls.boot_id(real.endpoint, timeout=10))
+    sh(real, "echo 'date; printf hi' >/root/.bashrc")
+    try:
+        assert real.look("never-started.step.1").state is RunState.ABSENT
+        report = real.until(real.start(HELLO), RunState.FINISHED)
+        boot_id = wait_for(real.polls.boot_id(real.endpoint, timeout=10))
+    finally:
+        sh(real, "rm /root/.bashrc")
+    assert (report.exit_status, report.log, report.next_offset) == (3, "hello\n", 6)
+    assert report.boot_id == boot_id == before
+
+
+@pytest.mark.cell
 def test_arguments_environment_and_secrets_reach_the_script(real: Stage) -> None:
     script = (
         "#!/usr/bin/env python3\nimport os, sys\n"

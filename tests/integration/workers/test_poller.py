@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,16 +13,21 @@ from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine as Database
+from sqlalchemy import update
 
 from managed.domain.connections import Endpoint
+from managed.domain.errors import Json
 from managed.domain.jobs import Job, JobStatus
-from managed.domain.questions import Question, RunEnded, SshAnswers
-from managed.domain.runs import RunRequest
+from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers
+from managed.domain.runs import RunReport, RunRequest
 from managed.drivers.fakes.runs import FakePolls, FakeRuns, Performed
 from managed.drivers.fakes.shell import FakeServer, FakeShell
+from managed.drivers.runs import report_of
 from managed.drivers.ssh.background import wait_for
 from managed.drivers.ssh.keys import new_key_pair
 from managed.settings import Settings
+from managed.storage.database import writing
+from managed.storage.tables import jobs
 from managed.storage.waiting import WaitingJobs
 from managed.wiring import Installation
 from managed.workflows.steps import Done, Outcome, StepContext, Wait
@@ -50,7 +57,7 @@ class Stage:
             gateway=SimpleNamespace(socket=lambda: "/run/here.sock"),
         )
         installation = SimpleNamespace(
-            settings=Settings(silence_seconds=300),
+            settings=Settings(silence_seconds=300, poll_seconds=0.01),
             waiting=WaitingJobs(self.bench.database),
             clock=self.bench.clock,
             world=world,
@@ -65,7 +72,7 @@ class Stage:
 
         return held()
 
-    def ask(self, question: Question, *, interruptible: bool = True) -> Job:
+    def ask(self, question: Question, *, interruptible: bool = True, **options: Any) -> Job:
         """A job whose only step asks this and records the answer."""
 
         def run(context: StepContext) -> Outcome:
@@ -74,7 +81,7 @@ class Stage:
             return Done({"answer": dict(context.job.answer)})
 
         self.bench.workflow(step("ask", run, interruptible=interruptible))
-        job = self.bench.submit()
+        job = self.bench.submit(**options)
         self.bench.engine().run(job.job_id)
         return job
 
@@ -180,3 +187,133 @@ def test_the_tunnel_is_held_while_a_run_needs_it(stage: Stage) -> None:
     stage.poll()
     stage.poll()
     assert stage.opened == ["tunnel"]
+
+
+class OddRuns(FakeRuns):
+    """Every look prints this instead of what the runner's record says."""
+
+    printed = b"hi\n"
+
+    def look(self, endpoint: Endpoint, run_id: str, offset: int) -> RunReport:
+        return report_of(self.printed, offset)
+
+
+def oddly_answering(stage: Stage, runs: FakeRuns) -> None:
+    stage.poller._world.polls = FakePolls(runs)  # type: ignore[misc]
+
+
+def test_an_odd_answer_is_no_answer_and_the_wait_still_ends(stage: Stage) -> None:
+    oddly_answering(stage, OddRuns(stage.runs.shell))
+    job = stage.ask(RunEnded("j.ask.1"))
+    stage.poll()
+    assert stage.answer(job) is None
+    stage.bench.clock.pass_time(minutes=31)
+    stage.poll()
+    assert stage.answer(job) == {"outcome": "timed-out"}
+
+
+def test_a_server_that_answers_oddly_counts_as_silent_for_a_cancel(stage: Stage) -> None:
+    oddly_answering(stage, OddRuns(stage.runs.shell))
+    job = stage.ask(RunEnded("j.ask.1"), interruptible=False)
+    stage.bench.queue.cancel(job.job_id, "a rescue goes first", stage.bench.clock())
+    stage.bench.clock.pass_time(minutes=6)
+    stage.poll()
+    assert stage.answer(job) == {"outcome": "interrupted"}
+
+
+def test_a_defect_of_ours_leaves_the_limit_in_force(stage: Stage) -> None:
+    job = stage.ask(PowerIs())
+    stage.poll()
+    assert stage.answer(job) is None, "the world of this test has no hypervisor"
+    stage.bench.clock.pass_time(minutes=31)
+    stage.poll()
+    assert stage.answer(job) == {"outcome": "timed-out"}
+
+
+@pytest.mark.parametrize("forged", ["job_ended", "x" * 64])
+def test_a_server_cannot_forge_events_or_block_its_own_log(stage: Stage, forged: str) -> None:
+    job = stage.ask(RunEnded("j.ask.1"))
+    stage.runs.start(stage.endpoint, RunRequest("j.ask.1", "#!/bin/sh\n"))
+    line = f'@managed {{"event": "{forged}", "status": "succeeded"}}'
+    stage.runs.finish(stage.endpoint, "j.ask.1", 0, f"{line}\n\0\n".encode())
+    stage.poll()
+    stage.poll()
+    assert stage.answer(job)["exit_status"] == 0
+    last = stage.bench.events.after(job.job_id, 0)[-1]
+    assert (last.type, last.data["lines"]) == ("run_output", ["begun", line, "\0"])
+
+
+def test_what_cannot_be_written_does_not_keep_a_wait_from_its_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long(_: str) -> list[tuple[str, Mapping[str, Json]]]:
+        return [("x" * 64, {"not JSON": cast(Json, object())})]
+
+    monkeypatch.setattr(poller_module, "events_of_log", too_long)
+    job = stage.ask(RunEnded("j.ask.1"))
+    stage.runs.start(stage.endpoint, RunRequest("j.ask.1", "#!/bin/sh\n"))
+    stage.poll()
+    assert stage.answer(job) is None
+    stage.bench.clock.pass_time(minutes=31)
+    stage.poll()
+    assert stage.answer(job) == {"outcome": "timed-out"}
+
+
+def test_a_question_of_a_later_version_hinders_no_other_and_keeps_its_limit(stage: Stage) -> None:
+    unknown = stage.ask(RunEnded("j.ask.0"))
+    later = {"kind": "run-ended", "run_id": "j.ask.0", "field of a later version": 1}
+    with writing(stage.bench.database) as connection:
+        connection.execute(update(jobs).values(question=later))
+    known = stage.ask(RunEnded("j.ask.1"), server_id=stage.bench.add_server("two"))
+    stage.poll()
+    assert stage.answer(known)["state"] == "absent"
+    assert stage.answer(unknown) is None
+    assert stage.bench.queue.job(unknown.job_id).question == later
+    stage.bench.clock.pass_time(minutes=31)
+    stage.poll()
+    assert stage.answer(unknown) == {"outcome": "timed-out"}
+
+
+def test_a_round_that_breaks_is_not_the_last_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[int] = []
+
+    async def run() -> None:
+        stop = asyncio.Event()
+
+        async def break_down() -> None:
+            rounds.append(1)
+            if len(rounds) == 3:
+                stop.set()
+            raise TypeError("a defect")
+
+        monkeypatch.setattr(stage.poller, "poll_once", break_down)
+        await asyncio.wait_for(stage.poller.run(stop), 30)
+
+    wait_for(run())
+    assert len(rounds) == 3
+
+
+def test_a_node_that_hangs_holds_up_no_other_question(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its limit counts too, though its call never comes back."""
+    monkeypatch.setattr(poller_module, "_NODE_SECONDS", 0.1)
+    released = threading.Event()
+    world = stage.poller._world
+    world.servers = SimpleNamespace(get=lambda _: None)  # type: ignore[misc, assignment]
+    world.hypervisor = lambda _: SimpleNamespace(  # type: ignore[method-assign, assignment, misc]
+        power_state=lambda _: released.wait(60)
+    )
+    try:
+        hanging = [
+            stage.ask(PowerIs(), server_id=stage.bench.add_server(f"{n}")) for n in range(40)
+        ]
+        known = stage.ask(RunEnded("j.ask.1"))
+        stage.bench.clock.pass_time(minutes=31)
+        stage.poll()
+    finally:
+        released.set()
+    assert stage.answer(known)["state"] == "absent"
+    assert {stage.answer(job)["outcome"] for job in hanging} == {"timed-out"}

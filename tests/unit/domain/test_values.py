@@ -7,7 +7,7 @@ import pickle
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from managed.domain.errors import InvalidInput, Json, ServerBusy
@@ -134,6 +134,7 @@ def test_what_no_script_of_ours_says_stays_plain_output(said: str) -> None:
     assert list(events_of_log(MARK + said)) == [("run_output", {"lines": [MARK + said]})]
 
 
+@settings(deadline=None)
 @given(some.text())
 def test_any_log_can_be_read(text: str) -> None:
     for name, data in events_of_log(text):
