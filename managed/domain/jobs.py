@@ -107,7 +107,8 @@ class Job:
     run which of its runs is the present one; without an entry it is the first. `question` is what
     a waiting job asks (JSON of a `managed.domain.questions` value) until `question_until`;
     `answer` is what came back. `verdict` is set while changes are undone. `holds_server` says that
-    it is the one changing job of its server. `steps` is in the order of recording.
+    it is the one changing job of its server. `deadline` is reckoned from the first claim; before
+    it, from the submission. `steps` is in the order of recording.
     """
 
     job_id: str

@@ -16,8 +16,9 @@ from managed.domain.jobs import Job, JobKind, JobStatus, Preemption, preemption
 from managed.domain.progress import AnswerOutcome
 from managed.storage import events
 from managed.storage.database import reading, writing
+from managed.storage.handover import hand_over_free_servers, lock_server
 from managed.storage.rows import job_from_row, steps_of
-from managed.storage.tables import jobs, servers
+from managed.storage.tables import jobs
 
 _FINAL = tuple(status.value for status in JobStatus if status.is_final)
 
@@ -129,8 +130,10 @@ class JobQueue:
     def to_send(self, now: datetime, resend_after: timedelta, limit: int = 500) -> Sequence[str]:
         """Jobs that a worker should hear of: unsent, sent long ago, due again, or abandoned.
 
-        Jobs that do not hold their server yet are left out: they cannot be claimed.
+        Jobs that do not hold their server yet are left out: they cannot be claimed. A server that
+        nobody holds is handed to a job that waits for it before.
         """
+        hand_over_free_servers(self._engine)
         unheard = or_(jobs.c.sent_at.is_(None), jobs.c.sent_at <= now - resend_after)
         due = or_(jobs.c.next_attempt_at.is_(None), jobs.c.next_attempt_at <= now)
         abandoned = and_(jobs.c.status == "running", jobs.c.lease_expires_at <= now)
@@ -159,8 +162,7 @@ def _read(connection: Connection, job_id: str) -> Job:
 
 def _require_server(connection: Connection, server_id: str) -> None:
     """Locks the server's row: two submissions for one server go one after the other."""
-    query = select(servers.c.status).where(servers.c.id == server_id).with_for_update()
-    status = connection.execute(query).scalar_one_or_none()
+    status = lock_server(connection, server_id)
     if status is None or status == "deleted":
         raise NotFound(f"there is no server {server_id}", server_id=server_id)
 

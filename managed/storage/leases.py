@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, and_, case, func, insert, literal, or_, select, update
 
 from managed.domain.errors import Json, LeaseLost
 from managed.domain.events import NewEvent
@@ -16,6 +16,7 @@ from managed.domain.jobs import Job, JobStatus, StepResult, StepStatus
 from managed.domain.questions import Question, question_as_json
 from managed.storage import events
 from managed.storage.database import writing
+from managed.storage.handover import hand_over, lock_server
 from managed.storage.rows import DO, UNDO, job_from_row, steps_of
 from managed.storage.tables import job_steps, jobs
 
@@ -51,7 +52,8 @@ class LeasedJobs:
         """Take the job if it may be taken: queued and due, or its lease has run out.
 
         Returns it with the child process that an earlier holder recorded, if any; None when
-        there is nothing to take. Compare-and-set: of many claimants one wins.
+        there is nothing to take. Compare-and-set: of many claimants one wins. The job's time
+        begins with its first claim: waiting for its server costs it nothing.
         """
         due = or_(jobs.c.next_attempt_at.is_(None), jobs.c.next_attempt_at <= now)
         free = or_(
@@ -59,6 +61,12 @@ class LeasedJobs:
             and_(jobs.c.status == "running", jobs.c.lease_expires_at <= now),
         )
         with writing(self._engine) as connection:
+            asked = connection.execute(
+                select(jobs.c.created_at, jobs.c.deadline).where(jobs.c.id == job_id)
+            ).one_or_none()
+            if asked is None:
+                return None
+            from_now = literal(now + (asked.deadline - asked.created_at), jobs.c.deadline.type)
             row = connection.execute(
                 update(jobs)
                 .where(jobs.c.id == job_id, jobs.c.holds_server, free)
@@ -68,6 +76,7 @@ class LeasedJobs:
                     lease_token=jobs.c.lease_token + 1,
                     lease_expires_at=now + lease_for,
                     started_at=func.coalesce(jobs.c.started_at, now),
+                    deadline=case((jobs.c.started_at.is_(None), from_now), else_=jobs.c.deadline),
                 )
                 .returning(jobs)
             ).one_or_none()
@@ -182,6 +191,7 @@ class LeasedJobs:
         Returns that next job's id, to be sent after the commit.
         """
         with writing(self._engine) as connection:
+            lock_server(connection, job.server_id)
             _update(
                 connection,
                 job,
@@ -194,7 +204,7 @@ class LeasedJobs:
             )
             ended = [NewEvent(now, "job_ended", {"status": status.value})]
             events.append(connection, job.job_id, ended)
-            return _hand_over(connection, job.server_id)
+            return hand_over(connection, job.server_id)
 
     def append_events(self, job: Job, new: Sequence[NewEvent]) -> None:
         with writing(self._engine) as connection:
@@ -251,22 +261,3 @@ def _insert_step(connection: Connection, job: Job, result: StepResult) -> None:
             error=dict(result.error) if result.error else None,
         )
     )
-
-
-def _hand_over(connection: Connection, server_id: str) -> str | None:
-    """The waiting job with the highest precedence, oldest first, becomes the server's holder."""
-    waiting = connection.execute(
-        select(jobs).where(
-            jobs.c.server_id == server_id, jobs.c.status == "queued", ~jobs.c.holds_server
-        )
-    )
-    candidates = sorted(
-        (job_from_row(row) for row in waiting), key=lambda j: (-j.kind.precedence, j.created_at)
-    )
-    if not candidates:
-        return None
-    next_id = candidates[0].job_id
-    connection.execute(
-        update(jobs).where(jobs.c.id == next_id).values(holds_server=True, sent_at=None)
-    )
-    return next_id

@@ -1,0 +1,70 @@
+"""Who gets a server next. Everybody who decides it locks the server's row first: a job that makes
+way and one that comes to wait at the same moment would each see the other too late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine, select, update
+
+from managed.storage.database import reading, writing
+from managed.storage.rows import job_from_row
+from managed.storage.tables import jobs, servers
+
+
+def lock_server(connection: Connection, server_id: str) -> str | None:
+    """The server's status, or None when there is none; its row stays ours until the commit.
+
+    Always taken before a job's row, so that two transactions never wait for each other.
+    """
+    query = select(servers.c.status).where(servers.c.id == server_id).with_for_update()
+    return connection.execute(query).scalar_one_or_none()
+
+
+def hand_over(connection: Connection, server_id: str) -> str | None:
+    """The waiting job with the highest precedence, oldest first, becomes the server's holder.
+
+    Returns its id. The server is locked and nobody holds it.
+    """
+    waiting = connection.execute(
+        select(jobs).where(
+            jobs.c.server_id == server_id, jobs.c.status == "queued", ~jobs.c.holds_server
+        )
+    )
+    candidates = sorted(
+        (job_from_row(row) for row in waiting), key=lambda j: (-j.kind.precedence, j.created_at)
+    )
+    if not candidates:
+        return None
+    next_id = candidates[0].job_id
+    connection.execute(
+        update(jobs).where(jobs.c.id == next_id).values(holds_server=True, sent_at=None)
+    )
+    return next_id
+
+
+def hand_over_free_servers(engine: Engine) -> Sequence[str]:
+    """Give servers that nobody holds to the jobs that wait for them; returns those jobs' ids.
+
+    There are none as long as all is well, and then nothing is locked or written.
+    """
+    with reading(engine) as connection:
+        held = select(jobs.c.server_id).where(jobs.c.holds_server)
+        free = connection.execute(
+            select(jobs.c.server_id)
+            .distinct()
+            .where(jobs.c.status == "queued", ~jobs.c.holds_server, jobs.c.server_id.not_in(held))
+        )
+        server_ids = [row.server_id for row in free]
+    handed = [_hand_over_if_free(engine, server_id) for server_id in server_ids]
+    return [job_id for job_id in handed if job_id is not None]
+
+
+def _hand_over_if_free(engine: Engine, server_id: str) -> str | None:
+    with writing(engine) as connection:
+        lock_server(connection, server_id)
+        query = select(jobs.c.id).where(jobs.c.server_id == server_id, jobs.c.holds_server)
+        if connection.execute(query).first() is not None:
+            return None
+        return hand_over(connection, server_id)
