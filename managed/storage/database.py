@@ -9,13 +9,15 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from managed.domain.errors import Unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-_SQLITE_BUSY_SECONDS = 30
+# Several tries fit into a third of a usual lease (30 s), the time in which it is to be renewed.
+PATIENCE_SECONDS = 4.0
 
 
 class DatabaseUnavailable(Unavailable):
@@ -23,13 +25,43 @@ class DatabaseUnavailable(Unavailable):
     title = "The database does not answer"
 
 
-def open_database(url: str) -> Engine:
-    """An engine for the URL. SQLite gets WAL, foreign keys and write locks taken at BEGIN, so
-    that a transaction which reads and then writes cannot fail half-way.
+def open_database(url: str, patience: float = PATIENCE_SECONDS) -> Engine:
+    """An engine for the URL. Nothing waits longer than `patience` seconds for a connection, a
+    lock or a statement: then DatabaseUnavailable comes.
     """
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": _SQLITE_BUSY_SECONDS})
+    if url.startswith("sqlite"):
+        return _open_sqlite(url, patience)
+    return _open_postgresql(url, patience)
+
+
+def _open_postgresql(url: str, patience: float) -> Engine:
+    milliseconds = int(patience * 1000)
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_timeout=patience,
+        connect_args={
+            "connect_timeout": max(2, round(patience)),
+            "tcp_user_timeout": milliseconds,
+            "keepalives_idle": max(1, round(patience)),
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+        },
+    )
+
+    @event.listens_for(engine, "connect")
+    def _limit(connection: Any, _record: object) -> None:
+        connection.execute(f"SET statement_timeout = {milliseconds}")
+        connection.commit()
+
+    return engine
+
+
+def _open_sqlite(url: str, patience: float) -> Engine:
+    """With WAL, foreign keys, and write locks taken at BEGIN, so that a transaction which reads
+    and then writes cannot fail half-way.
+    """
+    engine = create_engine(url, pool_timeout=patience, connect_args={"timeout": patience})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
@@ -50,8 +82,15 @@ def migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with writing(engine) as connection:
+        take_time(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def take_time(connection: Connection) -> None:
+    """Lets the statements of this transaction take as long as they need."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
 @contextmanager
@@ -76,7 +115,11 @@ def _translated() -> Iterator[None]:
         yield
     except IntegrityError:
         raise
-    except (OperationalError, DBAPIError) as error:
+    except PoolTimeout as error:
+        raise DatabaseUnavailable(
+            "all connections to the database are in use", retry_after=1
+        ) from error
+    except DBAPIError as error:
         raise DatabaseUnavailable(
             f"the database answered: {type(error.orig).__name__}: {error.orig}", retry_after=1
         ) from error

@@ -102,6 +102,7 @@ class Engine:
                 if survivor is not None and self.children.end(survivor):
                     heartbeat.emit("survivor_ended", survivor)
                 closing = self._work(job, heartbeat)
+            self._check_lease(job, heartbeat)
             return closing()
         except LeaseLost:
             log.warning("job_taken_over", job_id=job_id)

@@ -1,13 +1,14 @@
 """Keeps a lease while a step works, flushes its events, and stops the work when the lease is gone.
 
 A lease that could not be renewed two thirds into its time may soon be another worker's: then the
-step's child processes are ended and nothing is written any more.
+step's child processes are ended and nothing is written any more. One thread renews; another one
+watches it, because a database that hangs would keep the first from seeing the time pass.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
 
@@ -20,7 +21,7 @@ from managed.ports import ChildProcesses, Clock, JobStore
 
 log = structlog.get_logger()
 
-_FLUSH_SECONDS = 0.2
+_BEAT_SECONDS = 0.2
 _FLUSH_AT = 500
 
 
@@ -47,11 +48,12 @@ class Heartbeat:
         self._child: Mapping[str, Json] | None = None
         self._stop = threading.Event()
         self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{job.job_id}")
-        self._thread.daemon = True
+        self._beating = self._thread(self._beat, "heartbeat")
+        self._watching = self._thread(self._watch, "lease-watch")
 
     def __enter__(self) -> Heartbeat:
-        self._thread.start()
+        self._beating.start()
+        self._watching.start()
         return self
 
     def __exit__(
@@ -60,8 +62,11 @@ class Heartbeat:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        """Ends when the last renewal has, or when the lease is lost: a thread that hangs in the
+        database is left behind.
+        """
         self._stop.set()
-        self._thread.join()
+        self._watching.join()
         if not self.is_lost:
             self.flush()
 
@@ -75,23 +80,54 @@ class Heartbeat:
             self._events.append(NewEvent(self._clock(), event, data))
             many = len(self._events) >= _FLUSH_AT
         if many:
-            self.flush()
+            self._flush_soon()
 
     def flush(self) -> None:
-        """Write what has been emitted; raises LeaseLost when it is no longer ours to write."""
-        with self._flushing:
+        """Write what has been emitted; raises LeaseLost when it is no longer ours to write. What
+        could not be written is kept for the next time.
+        """
+        while not self._flushing.acquire(timeout=_BEAT_SECONDS):
+            self._require_lease()
+        try:
             with self._lock:
                 pending, self._events = self._events, []
             if pending:
-                self._store.append_events(self._job, pending)
+                self._append(pending)
+        finally:
+            self._flushing.release()
 
     def register_child(self, group: int) -> None:
         """Remember the process group before it works; a successor ends it if we die."""
         self._child = self._children.describe(group)
+        if self.is_lost:
+            self._children.end(self._child)
+        self._require_lease()
         self._store.record_child(self._job, self._child)
 
+    def _append(self, pending: list[NewEvent]) -> None:
+        try:
+            self._store.append_events(self._job, pending)
+        except BaseException:
+            with self._lock:
+                self._events[:0] = pending
+            raise
+
+    def _flush_soon(self) -> None:
+        """A step does not fail because its log cannot be written at this moment."""
+        try:
+            self.flush()
+        except LeaseLost:
+            raise
+        except ManagedError as error:
+            log.warning("events_kept_back", job_id=self._job.job_id, error=error.code)
+
+    def _require_lease(self) -> None:
+        if self.is_lost:
+            job_id = self._job.job_id
+            raise LeaseLost(f"the lease of job {job_id} could not be kept", job_id=job_id)
+
     def _beat(self) -> None:
-        while not self._stop.wait(_FLUSH_SECONDS):
+        while not self._stop.wait(_BEAT_SECONDS):
             try:
                 now = self._clock()
                 if now - self._renewed_at >= self._lease_for / 3:
@@ -102,12 +138,28 @@ class Heartbeat:
                 return self._give_up("another worker has the job")
             except ManagedError as error:
                 log.warning("heartbeat_failed", job_id=self._job.job_id, error=error.code)
+            except Exception:
+                log.exception("heartbeat_defect", job_id=self._job.job_id)
+        return None
+
+    def _watch(self) -> None:
+        """Goes on after the work's end until the last renewal has ended."""
+        is_over = False
+        while not is_over:
+            is_over = self._stop.wait(_BEAT_SECONDS) and self._has_stopped_beating()
             if self._clock() - self._renewed_at >= self._lease_for * 2 / 3:
                 return self._give_up("the lease could not be renewed in time")
         return None
+
+    def _has_stopped_beating(self) -> bool:
+        self._beating.join(_BEAT_SECONDS)
+        return not self._beating.is_alive()
 
     def _give_up(self, reason: str) -> None:
         self._lost.set()
         log.warning("lease_lost", job_id=self._job.job_id, reason=reason)
         if self._child is not None:
             self._children.end(self._child)
+
+    def _thread(self, target: Callable[[], None], name: str) -> threading.Thread:
+        return threading.Thread(target=target, name=f"{name}-{self._job.job_id}", daemon=True)
