@@ -13,6 +13,7 @@ from api import errors
 from api.auth import caller
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
+from api.queries import known_query
 from api.routes import jobs, nodes, servers, service
 from api.sse import Followers
 from managed.wiring import Installation
@@ -62,9 +63,9 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
-    app.include_router(service.router)
+    app.include_router(service.router, dependencies=[Depends(known_query)])
     for router in (servers.router, jobs.router, nodes.router):
-        app.include_router(router, dependencies=[Depends(caller)])
+        app.include_router(router, dependencies=[Depends(caller), Depends(known_query)])
     return app
 
 

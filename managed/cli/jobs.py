@@ -36,7 +36,7 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first."""
     service = client()
-    page = service.get("/v1/jobs", server=server, kind=kind, status=status, limit=limit)
+    page = service.get("/v1/jobs", server_id=server, kind=kind, status=status, limit=limit)
     if as_json:
         print_json(page)
         return

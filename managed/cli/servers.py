@@ -96,7 +96,7 @@ def create(
         "authorized_keys": [line for path in key or [] for line in _key_lines(path)],
     }
     if node:
-        body["node"] = node
+        body["node_id"] = node
     if forward:
         body["forwards"] = [{"guest_port": port} for port in forward]
     service = client()

@@ -234,6 +234,29 @@ def test_odd_addresses_are_refused(api: TestClient, path: str) -> None:
     problem(api.get(path), 422, "invalid-input")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "wrong", "known"),
+    [
+        ("GET", "/v1/jobs?server=shop&limit=5", "server", "server_id"),
+        ("GET", "/v1/servers?offset=3", "offset", "cursor"),
+        ("GET", "/v1/nodes?limit=5", "limit", "none at all"),
+        ("GET", "/v1/host-key?address=127.0.0.1&Port=22", "Port", "port"),
+        ("POST", "/v1/servers/shop/jobs?kind=check", "kind", "none at all"),
+        ("DELETE", "/v1/servers/shop?force=1", "force", "none at all"),
+        ("GET", "/healthz?deep=1", "deep", "none at all"),
+    ],
+)
+def test_a_misspelt_query_parameter_does_not_pass_silently(
+    bench: ApiBench, api: TestClient, method: str, path: str, wrong: str, known: str
+) -> None:
+    bench.add_server()
+    body = {"kind": "check"} if method == "POST" else None
+    document = problem(api.request(method, path, json=body), 422, "invalid-input")
+    assert document["data"]["field"] == wrong
+    assert known in document["hint"]
+    assert jobs_of(bench) == 0
+
+
 def test_job_on_unknown_server(bench: ApiBench, api: TestClient) -> None:
     problem(api.post("/v1/servers/nobody/jobs", json={"kind": "check"}), 404, "not-found")
     problem(api.delete("/v1/servers/nobody"), 404, "not-found")

@@ -1,0 +1,60 @@
+"""The command line against the real API: does it send what the API understands?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from managed.cli import run
+from managed.client import ManagedClient
+from managed.settings import settings
+from tests.integration.api.conftest import ApiBench
+
+Managed = Callable[..., Any]
+
+
+@pytest.fixture
+def managed(
+    bench: ApiBench,
+    live: ManagedClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Managed]:
+    """`managed … --json` as somebody types it; gives the document that it prints."""
+    monkeypatch.setenv("MANAGED_STATE_DIR", str(bench.installation.settings.state))
+    monkeypatch.setenv("MANAGED_LISTEN_PORT", str(live._http.base_url.port))
+    settings.cache_clear()
+
+    def command(*arguments: str) -> Any:
+        status = run([*arguments, "--json"])
+        printed = capsys.readouterr()
+        assert status == 0, printed.err
+        return json.loads(printed.out)
+
+    yield command
+    settings.cache_clear()
+
+
+def test_jobs_of_one_server_are_listed_without_those_of_another(
+    bench: ApiBench, managed: Managed
+) -> None:
+    of_shop, of_blog = (bench.add_job(bench.add_server(name)) for name in ("shop", "blog"))
+
+    def listed(*options: str) -> list[str]:
+        return [job["id"] for job in managed("jobs", "list", *options)["items"]]
+
+    assert listed("--server", "shop") == [of_shop.job_id]
+    assert listed("--server", of_blog.server_id) == [of_blog.job_id]
+    assert listed("--server", "blog", "--kind", "backup") == []
+    assert listed() == [of_blog.job_id, of_shop.job_id]
+
+
+def test_a_server_is_created_on_the_node_that_was_named(bench: ApiBench, managed: Managed) -> None:
+    bench.add_node()
+    second = bench.add_node("second")
+    for name, reference in (("shop", "second"), ("blog", second.node_id)):
+        made = managed("servers", "create", name, "--node", reference, "--forward", "80")
+        assert made["server"]["node_id"] == second.node_id
