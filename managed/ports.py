@@ -341,8 +341,12 @@ class RemoteShell(Protocol):
         """
         ...
 
-    def read_file(self, endpoint: Endpoint, path: str, *, timeout: float = 600) -> bytes:
-        """The content of a remote file; NotFound when there is none."""
+    def read_file(
+        self, endpoint: Endpoint, path: str, *, limit: int = 2**26, timeout: float = 600
+    ) -> bytes:
+        """The content of a remote file; NotFound when there is none, EvidenceMissing when it has
+        more than `limit` bytes (the server decides what comes, and we keep no more than that).
+        """
         ...
 
     def write_file(self, endpoint: Endpoint, path: str, content: bytes, mode: int) -> None:

@@ -10,8 +10,8 @@ from managed.domain.servers import Server, ServerStatus
 
 @dataclass(frozen=True)
 class RescueSession:
-    """`job_id` is the job that owns it. `expires_at` is when an unused session of the staff's is
-    ended by the clock (None: it ends with its job).
+    """`job_id` is the job that opened it. `expires_at` is when the clock ends it (None: it ends
+    with its job, and when that could not end it, as soon as the job is over).
     """
 
     session_id: str

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from managed.domain.errors import Json
+from managed.domain.errors import EvidenceMissing, Json
 from managed.domain.secrets import Secret
+
+_SNAPSHOT_ID: Final = re.compile(r"[0-9a-f]{64}")
+_LARGEST_COUNT: Final = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,32 @@ class SnapshotRecord:
     layout_key: str
     verified_at: datetime | None = None
     verification: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True)
+class BackupClaim:
+    """What the server says of a backup that it has made: well-formed, not yet proven."""
+
+    snapshot_id: str
+    files: int
+    size: int
+
+
+def backup_claim(document: Mapping[str, Json]) -> BackupClaim:
+    """Read take_backup.py's result. Its values become names of objects and numbers in the
+    catalogue, and whoever is root there may have written them: EvidenceMissing for odd ones.
+    """
+    snapshot_id = document.get("snapshot_id")
+    if not isinstance(snapshot_id, str) or not _SNAPSHOT_ID.fullmatch(snapshot_id):
+        raise EvidenceMissing("the backup's result names no snapshot")
+    return BackupClaim(snapshot_id, _count(document, "files"), _count(document, "bytes"))
+
+
+def _count(document: Mapping[str, Json], name: str) -> int:
+    value = document.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_COUNT:
+        raise EvidenceMissing(f"the backup's result gives no number of {name}")
+    return value
 
 
 def account_of(server_id: str) -> str:

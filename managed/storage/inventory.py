@@ -152,15 +152,18 @@ class Inventory:
         with reading(self._engine) as connection:
             return str(connection.execute(query).scalar_one())
 
-    def next_part_to_check(self, server_id: str, parts: int) -> int:
+    def part_to_check(self, server_id: str, parts: int) -> int:
+        query = select(servers.c.checked_parts).where(servers.c.id == server_id)
+        with reading(self._engine) as connection:
+            return int(connection.execute(query).scalar_one()) % parts + 1
+
+    def part_checked(self, server_id: str, part: int, parts: int) -> None:
         with writing(self._engine) as connection:
-            checked = connection.execute(
+            connection.execute(
                 update(servers)
-                .where(servers.c.id == server_id)
+                .where(servers.c.id == server_id, servers.c.checked_parts % parts == part - 1)
                 .values(checked_parts=servers.c.checked_parts + 1)
-                .returning(servers.c.checked_parts)
-            ).scalar_one()
-        return int(checked - 1) % parts + 1
+            )
 
     def used_host_ports(self, node_id: str) -> set[int]:
         with reading(self._engine) as connection:

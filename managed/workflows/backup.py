@@ -4,20 +4,25 @@ from the provider's side. Without the verification there is no good backup.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from managed.domain.errors import EvidenceMissing, Json, RepositoryDamaged
 from managed.domain.jobs import JobKind
-from managed.domain.manifests import DamagedManifest, ManifestEntry, parsed_manifest
 from managed.domain.secrets import Secret, SecretPurpose, new_password
-from managed.domain.snapshots import SnapshotRecord, account_of, layout_key, manifest_key
+from managed.domain.snapshots import (
+    SnapshotRecord,
+    account_of,
+    backup_claim,
+    layout_key,
+    manifest_key,
+)
 from managed.domain.verification import content_differences, files_to_read, snapshot_differences
 from managed.workflows.parts.detached import RUNS_DIRECTORY, ServerScript, detached, texts
 from managed.workflows.parts.gateway_socket import repository_url
+from managed.workflows.parts.kept_evidence import LARGEST_LAYOUT, LARGEST_MANIFEST, kept_manifest
 from managed.workflows.parts.prepare import RESTIC_ON_SERVERS, prepare
+from managed.workflows.parts.run_records import forget_runs
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
 _BACKUP_SECONDS = 3600
@@ -70,27 +75,29 @@ def keep_manifest(context: StepContext) -> Outcome:
     """Fetch manifest and disk layout out of the customer's reach, and note the snapshot."""
     world, server_id = context.world, context.job.server_id
     account, taken = account_of(server_id), context.result_of("take")
-    snapshot_id, run_id = str(taken["snapshot_id"]), str(taken["run_id"])
+    claim = backup_claim(taken)
+    snapshot_id, run_id = claim.snapshot_id, str(taken["run_id"])
     keys = {
         "manifest.jsonl.gz": manifest_key(account, snapshot_id),
         "layout.json": layout_key(account, snapshot_id),
     }
+    limits = {"manifest.jsonl.gz": LARGEST_MANIFEST, "layout.json": LARGEST_LAYOUT}
     for name, key in keys.items():
         path = f"{RUNS_DIRECTORY}/{run_id}/{name}"
-        world.objects.put(key, world.shell.read_file(context.endpoint, path))
+        content = world.shell.read_file(context.endpoint, path, limit=limits[name])
+        world.objects.put(key, content)
     world.snapshots.add(
         SnapshotRecord(
             snapshot_id=snapshot_id,
             server_id=server_id,
             job_id=context.job.job_id,
             time=_began(context),
-            files=int(str(taken["files"])),
-            size=int(str(taken["bytes"])),
+            files=claim.files,
+            size=claim.size,
             manifest_key=keys["manifest.jsonl.gz"],
             layout_key=keys["layout.json"],
         )
     )
-    world.runs.forget(context.endpoint, run_id)
     return Done({"snapshot_id": snapshot_id, **keys})
 
 
@@ -102,14 +109,15 @@ def verify(context: StepContext) -> Outcome:
     snapshot_id = str(context.result_of("keep_manifest")["snapshot_id"])
     repository = world.repository(server_id)
     quarantined = world.repositories.quarantine(repository)
-    part = world.servers.next_part_to_check(server_id, _PARTS)
+    part = world.servers.part_to_check(server_id, _PARTS)
     check = world.repositories.check(repository, part, _PARTS, context.emit, context.register_child)
     if not check.is_sound:
         raise RepositoryDamaged(
             f"restic check found errors: {'; '.join(check.errors[:_SHOWN])}",
             hint="Take a new backup into a new repository; keep this one for what it still holds.",
         )
-    manifest = _manifest(context, account_of(server_id), snapshot_id)
+    world.servers.part_checked(server_id, part, _PARTS)
+    manifest = list(kept_manifest(context, manifest_key(account_of(server_id), snapshot_id)))
     files = world.repositories.files(repository, snapshot_id)
     read = files_to_read(manifest, snapshot_id, _FILES_READ)
     digests = {
@@ -156,15 +164,6 @@ def stop_run(context: StepContext) -> None:
     context.world.runs.stop(context.endpoint, context.run_id("take"))
 
 
-def _manifest(context: StepContext, account: str, snapshot_id: str) -> Sequence[ManifestEntry]:
-    content = context.world.objects.get(manifest_key(account, snapshot_id))
-    try:
-        text = gzip.decompress(content).decode("ascii")
-        return list(parsed_manifest(text.splitlines()))
-    except (DamagedManifest, OSError, EOFError, UnicodeDecodeError) as error:
-        raise EvidenceMissing(f"the manifest cannot be read: {error}") from error
-
-
 def _began(context: StepContext) -> datetime:
     """When the backup began by our clock: the customer's could say anything."""
     record = context.job.done_step("take")
@@ -181,5 +180,6 @@ WORKFLOW = Workflow(
         Step("take", take, undo=stop_run),
         Step("keep_manifest", keep_manifest),
         Step("verify", verify),
+        Step("forget_runs", forget_runs("take")),
     ),
 )

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from managed.domain.disk_layout_documents import layout_as_json
 from managed.domain.disk_layouts import default_layout
-from managed.domain.errors import EvidenceMissing, InvalidInput, NotFound
+from managed.domain.errors import EvidenceMissing, InvalidInput, ManagedError, NotFound
 from managed.domain.health import health_report
-from managed.domain.jobs import JobKind
+from managed.domain.jobs import JobKind, RetryPolicy
 from managed.domain.runs import RunRequest
 from managed.domain.secrets import SecretPurpose
 from managed.domain.servers import ServerSpec, ServerStatus
@@ -21,12 +21,14 @@ from managed.workflows.parts.rescue_boot import (
     boot_rescue,
     end_rescue,
     end_rescue_of_this_job,
+    end_session_record,
     require_rescue,
 )
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
 _GIB = 1024**3
 _INSTALL_SECONDS = 180
+_DEFINE_RETRY = RetryPolicy()
 
 
 def define(context: StepContext) -> Outcome:
@@ -39,15 +41,30 @@ def define(context: StepContext) -> Outcome:
 
 
 def remove(context: StepContext) -> None:
-    """Undo: nothing of a server that could not be created stays, and its name is free again."""
+    """Undo: nothing of a server that could not be created stays, and its name is free again.
+
+    A node that does not answer keeps a server that it has made on record, to be deleted later;
+    but not one that it never made.
+    """
     world = context.world
     try:
         server = context.server
     except NotFound:
         return
-    world.hypervisor(server).destroy_server(server.server_id)
+    try:
+        world.hypervisor(server).destroy_server(server.server_id)
+    except ManagedError as error:
+        if context.job.done_step("define") or _may_help(error, context.attempt):
+            raise
+        context.emit("node_not_cleaned", error.as_json())
+    end_session_record(context)
     world.vault.forget(server.server_id)
     world.servers.set_status(server.server_id, ServerStatus.DELETED)
+
+
+def _may_help(error: ManagedError, attempt: int) -> bool:
+    """Will the engine try once more after this error?"""
+    return error.retryable and attempt < _DEFINE_RETRY.attempts
 
 
 def boot_installer(context: StepContext) -> Outcome:
@@ -121,7 +138,7 @@ WORKFLOW = Workflow(
     version=1,
     time_limit=timedelta(hours=2),
     steps=(
-        Step("define", define, undo=remove),
+        Step("define", define, undo=remove, retry=_DEFINE_RETRY),
         Step("boot_rescue", boot_installer, undo=end_rescue_of_this_job),
         Step("install", install),
         Step("leave_rescue", leave_rescue),

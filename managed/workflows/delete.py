@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from managed.domain.errors import NotFound
 from managed.domain.jobs import JobKind
 from managed.domain.servers import ServerStatus
 from managed.domain.snapshots import account_of
-from managed.workflows.parts.rescue_boot import end_rescue
+from managed.workflows.parts.rescue_boot import end_session_record
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
 
 
@@ -18,11 +19,16 @@ def close_gateway(context: StepContext) -> Outcome:
 
 
 def destroy(context: StepContext) -> Outcome:
-    """Remove machine and disk, if they are ours."""
-    server = context.server
+    """Remove machine and disk, if they are ours. A server that is deleted already (by the undo of
+    a create job that had to make way, say) leaves nothing to do.
+    """
+    try:
+        server = context.server
+    except NotFound:
+        return Done({"destroyed": False})
     if server.node_id is not None:
-        end_rescue(context, server.status)
         context.world.hypervisor(server).destroy_server(server.server_id)
+        end_session_record(context)
     return Done({"destroyed": server.node_id is not None})
 
 

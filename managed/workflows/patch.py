@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from managed.domain.errors import CommandFailed, EvidenceMissing, Json, ServerUnreachable
+from managed.domain.errors import (
+    CommandFailed,
+    EvidenceMissing,
+    Json,
+    ServerUnreachable,
+    UnknownOutcome,
+)
 from managed.domain.health import health_report
 from managed.domain.jobs import JobKind
 from managed.domain.questions import SshAnswers
@@ -16,6 +22,8 @@ from managed.workflows.parts.health import (
     recorded_health,
     require_no_regression,
 )
+from managed.workflows.parts.rescue_boot import require_login
+from managed.workflows.parts.run_records import forget_runs
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
 _UPDATE_SECONDS = 900
@@ -72,18 +80,24 @@ def reboot(context: StepContext) -> Outcome:
     if not reasons or context.job.parameters.get("reboot") == "never":
         warnings = [f"a reboot is needed: {reason}" for reason in reasons]
         return Done({"rebooted": False, "reasons": list[Json](reasons)}, warnings=warnings)
-    if context.timed_out:
+    old_boot_id = updated.get("boot_id")
+    if not isinstance(old_boot_id, str) or not old_boot_id:
+        raise EvidenceMissing("the update did not say on which boot it ran")
+    present = _present_boot_id(context) if context.answer is None else None
+    if context.timed_out and present == old_boot_id:
+        raise UnknownOutcome("the server was asked to reboot and has not done so")
+    if context.timed_out and present is None:
         raise CommandFailed(
             "the server has not come back from its reboot",
             hint="Look at its console, or boot it into rescue.",
         )
-    old_boot_id = str(updated["boot_id"])
     if context.answer is not None:
+        require_login(context)
         boot_id = context.answer.get("boot_id")
         if not boot_id or boot_id == old_boot_id:
             raise EvidenceMissing("the server answers, but not from a new boot")
         return Done({"rebooted": True, "reasons": list[Json](reasons), "boot_id": boot_id})
-    if context.world.shell.boot_id(context.endpoint) == old_boot_id:
+    if present == old_boot_id:
         _ask_for_reboot(context)
     return Wait(SshAnswers(not_boot_id=old_boot_id), context.scaled(_REBOOT_SECONDS))
 
@@ -93,6 +107,14 @@ def check_after(context: StepContext) -> Outcome:
     health = health_document(context)
     require_no_regression(recorded_health(context, "check_before"), health_report(health))
     return Done({"health": health})
+
+
+def _present_boot_id(context: StepContext) -> str | None:
+    """None while the server is down: a worker before us may have asked for the reboot."""
+    try:
+        return context.world.shell.boot_id(context.endpoint)
+    except ServerUnreachable:
+        return None
 
 
 def _ask_for_reboot(context: StepContext) -> None:
@@ -119,5 +141,6 @@ WORKFLOW = Workflow(
         Step("update", update, interruptible=False),
         Step("reboot", reboot, interruptible=False),
         Step("check_after", check_after),
+        Step("forget_runs", forget_runs("update")),
     ),
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
-from managed.domain.errors import InvalidInput
+from managed.domain.errors import EvidenceMissing, InvalidInput
 from managed.domain.jobs import JobKind
 from managed.domain.questions import PowerIs
 from managed.domain.servers import PowerState
@@ -42,13 +43,20 @@ def _stop(context: StepContext) -> Outcome:
     hypervisor = context.world.hypervisor(server)
     if context.timed_out:
         hypervisor.power_off(server.server_id)
-        return Done(
-            {"power": "stopped"}, warnings=["it did not shut down by itself; power was cut"]
-        )
+        return _stopped(context, ["it did not shut down by itself; power was cut"])
     if context.answer is not None:
-        return Done({"power": "stopped"})
+        return _stopped(context)
     hypervisor.shut_down(server.server_id)
     return Wait(PowerIs(PowerState.STOPPED.value), context.scaled(_SHUT_DOWN_SECONDS))
+
+
+def _stopped(context: StepContext, warnings: Sequence[str] = ()) -> Outcome:
+    """Done, if that is what the node says now, whatever was said before."""
+    server = context.server
+    state = context.world.hypervisor(server).power_state(server.server_id)
+    if state is not PowerState.STOPPED:
+        raise EvidenceMissing(f"the server was to be stopped, but is {state}", power=state.value)
+    return Done({"power": state.value}, warnings=warnings)
 
 
 WORKFLOW = Workflow(

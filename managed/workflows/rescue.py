@@ -28,14 +28,27 @@ def boot(context: StepContext) -> Outcome:
 
 
 def back_to_normal(context: StepContext) -> None:
-    """Undo: end what was begun and start the server from its own disk."""
+    """Undo: end what was begun and start the server from its own disk. A session that was open
+    before stays.
+    """
     end_rescue_of_this_job(context)
     start_again(context)
 
 
 def leave(context: StepContext) -> Outcome:
-    end_rescue(context, ServerStatus.ACTIVE)
-    return Done()
+    """Until it has booted nobody knows what people, or a restore that broke off, left there."""
+    server, session = context.server, context.world.rescue_sessions.current(context.job.server_id)
+    is_new = (session.status_before if session else server.status) is ServerStatus.NEW
+    end_rescue(context, ServerStatus.NEW if is_new else ServerStatus.BROKEN)
+    return Done({"is_new": is_new})
+
+
+def boot_from_disk(context: StepContext) -> Outcome:
+    """Only a boot that was seen makes the server active again."""
+    outcome = boot_normally(context)
+    if isinstance(outcome, Done) and not context.result_of("leave_rescue").get("is_new"):
+        context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE)
+    return outcome
 
 
 def check(context: StepContext) -> Outcome:
@@ -53,5 +66,5 @@ UNRESCUE = Workflow(
     kind=JobKind.UNRESCUE,
     version=1,
     time_limit=timedelta(minutes=30),
-    steps=(Step("leave_rescue", leave), Step("boot", boot_normally), Step("check", check)),
+    steps=(Step("leave_rescue", leave), Step("boot", boot_from_disk), Step("check", check)),
 )

@@ -17,19 +17,22 @@ from managed.domain.health import health_report
 from managed.domain.jobs import JobKind
 from managed.domain.rescue import rescue_limitation
 from managed.domain.runs import RunRequest
-from managed.domain.servers import ServerStatus
+from managed.domain.servers import PowerState, ServerStatus
 from managed.domain.snapshots import SnapshotRecord, account_of, snapshot_to_restore
 from managed.workflows.backup import key_hint, repository_secrets
 from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh, texts
 from managed.workflows.parts.gateway_socket import repository_url
 from managed.workflows.parts.health import health_document, require_health
+from managed.workflows.parts.kept_evidence import LARGEST_LAYOUT, kept_manifest
 from managed.workflows.parts.rescue_boot import (
     boot_normally,
     boot_rescue,
     end_rescue,
     end_rescue_of_this_job,
     require_rescue,
+    start_again,
 )
+from managed.workflows.parts.run_records import forget_runs
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
 _RESTORE_SECONDS = 3600
@@ -38,13 +41,19 @@ _MANIFEST_IN_RESCUE = "/run/managed/manifest.jsonl.gz"
 
 
 def choose(context: StepContext) -> Outcome:
-    """Which verified snapshot, and can its disk be laid out again? Nothing is touched yet."""
+    """Which verified snapshot, can its disk be laid out again, and can its manifest be read?
+    Nothing is touched yet.
+    """
     server = context.server
     limitation = rescue_limitation(server)
     if limitation is not None:
         raise NotSupported(f"{server.name} cannot be restored bare-metal: {limitation}")
     record = _chosen(context)
     check_restorable(parsed_layout(_layout(context, record)))
+    entries = sum(1 for _ in kept_manifest(context, record.manifest_key))
+    if entries != record.files:
+        raise EvidenceMissing(f"the manifest has {entries} of the {record.files} files backed up")
+    power = context.world.hypervisor(server).power_state(server.server_id)
     quarantined = context.world.repositories.quarantine(context.world.repository(server.server_id))
     return Done(
         {
@@ -53,8 +62,25 @@ def choose(context: StepContext) -> Outcome:
             "files": record.files,
             "bytes": record.size,
             "quarantined": list(quarantined),
+            "ran": power is PowerState.RUNNING,
         }
     )
+
+
+def go_back(context: StepContext) -> None:
+    """Undo: a disk that was not touched boots again if it did before; one that was is broken.
+    What has been restored and seen to be well stays.
+    """
+    job, status = context.job, context.server.status
+    begun = job.done_step("restore") or job.has_failed("restore")
+    if begun and status is ServerStatus.ACTIVE:
+        return
+    if begun and status is ServerStatus.BROKEN:
+        end_rescue_of_this_job(context, ServerStatus.BROKEN)
+        return
+    end_rescue_of_this_job(context)
+    if context.result_of("choose").get("ran"):
+        start_again(context)
 
 
 def restore(context: StepContext) -> Outcome:
@@ -114,11 +140,13 @@ def check(context: StepContext) -> Outcome:
 
 
 def _start_with_manifest(context: StepContext, request: RunRequest) -> None:
+    """Before the first partition is written it is on record that this disk holds no server."""
     record = context.world.snapshots.get(str(context.result_of("choose")["snapshot_id"]))
     manifest = context.world.objects.get(record.manifest_key)
     require_rescue(context)
     context.world.shell.run(context.endpoint, ("mkdir", "-p", "-m", "0700", "/run/managed"))
     context.world.shell.write_file(context.endpoint, _MANIFEST_IN_RESCUE, manifest, 0o600)
+    context.world.servers.set_status(record.server_id, ServerStatus.BROKEN)
     start_over_ssh(context, request)
 
 
@@ -140,8 +168,11 @@ def _chosen(context: StepContext) -> SnapshotRecord:
 
 
 def _layout(context: StepContext, record: SnapshotRecord) -> dict[str, Json]:
+    content = context.world.objects.get(record.layout_key)
+    if len(content) > LARGEST_LAYOUT:
+        raise EvidenceMissing("the recorded disk layout is too large to be one")
     try:
-        document = json.loads(context.world.objects.get(record.layout_key))
+        document = json.loads(content)
     except ValueError as error:
         raise EvidenceMissing("the recorded disk layout cannot be read") from error
     if not isinstance(document, dict) or not isinstance(document.get("layout"), dict):
@@ -156,11 +187,12 @@ WORKFLOW = Workflow(
     time_limit=timedelta(hours=24),
     steps=(
         Step("choose", choose),
-        Step("boot_rescue", boot_rescue, undo=end_rescue_of_this_job),
+        Step("boot_rescue", boot_rescue, undo=go_back),
         Step("restore", restore),
         Step("leave_rescue", leave_rescue),
         Step("boot", boot_normally),
         Step("load_databases", load_databases, interruptible=False),
         Step("check", check),
+        Step("forget_runs", forget_runs("load_databases")),
     ),
 )

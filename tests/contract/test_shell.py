@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 
 from managed.domain.connections import Endpoint
-from managed.domain.errors import HostKeyChanged, LoginRefused, NotFound, ServerUnreachable
+from managed.domain.errors import (
+    EvidenceMissing,
+    HostKeyChanged,
+    LoginRefused,
+    NotFound,
+    ServerUnreachable,
+)
 from managed.drivers.fakes.shell import FakeServer, FakeShell
 from managed.drivers.ssh.keys import new_key_pair
 from managed.drivers.ssh.shell import SshShell
@@ -74,6 +80,14 @@ def test_a_missing_file_is_not_found(reached: Reached) -> None:
     shell, endpoint = reached
     with pytest.raises(NotFound):
         shell.read_file(endpoint, "/root/no-such-file")
+
+
+def test_more_than_the_limit_is_not_kept(reached: Reached) -> None:
+    shell, endpoint = reached
+    shell.write_file(endpoint, "/root/large", b"x" * 3_000_000, 0o600)
+    with pytest.raises(EvidenceMissing, match="larger than 2999999"):
+        shell.read_file(endpoint, "/root/large", limit=2_999_999)
+    assert len(shell.read_file(endpoint, "/root/large", limit=3_000_000)) == 3_000_000
 
 
 def test_another_host_key_is_refused(reached: Reached) -> None:

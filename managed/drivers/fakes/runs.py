@@ -21,6 +21,7 @@ from managed.drivers.runs import (
     whole_part,
 )
 from managed.ports import RunDelivery
+from managed.server_scripts._run_records import RUNS
 
 STOPPED_STATUS = 143
 
@@ -89,6 +90,8 @@ class FakeRuns:
         if _state(server, run) is RunState.RUNNING:
             raise Conflict(f"the run {run_id} on {endpoint.describe()} has not ended")
         del self._runs[(id(server), run_id)]
+        for path in [path for path in server.files if path.startswith(f"{RUNS}/{run_id}/")]:
+            del server.files[path]
 
     def finish(self, endpoint: Endpoint, run_id: str, exit_status: int, log: bytes = b"") -> None:
         """Let a running run print and end."""

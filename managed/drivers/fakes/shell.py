@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from managed.domain.connections import CommandResult, Endpoint
 from managed.domain.errors import NotFound
 from managed.domain.secrets import Secret
-from managed.drivers.ssh.failures import host_key_changed, login_refused, unreachable
+from managed.drivers.ssh.commands import LARGEST_ANSWER
+from managed.drivers.ssh.failures import host_key_changed, login_refused, too_large, unreachable
 
 Command = Callable[[Sequence[str], bytes], CommandResult]
 """Takes argv and standard input."""
@@ -89,10 +90,14 @@ class FakeShell:
             return CommandResult(0, "", "")
         return server.execute(command, stdin)
 
-    def read_file(self, endpoint: Endpoint, path: str, *, timeout: float = 600) -> bytes:
+    def read_file(
+        self, endpoint: Endpoint, path: str, *, limit: int = LARGEST_ANSWER, timeout: float = 600
+    ) -> bytes:
         files = self.reach(endpoint).files
         if path not in files:
             raise NotFound(f"{endpoint.describe()} has no file {path}", path=path)
+        if len(files[path]) > limit:
+            raise too_large(endpoint.describe(), limit)
         return files[path]
 
     def write_file(self, endpoint: Endpoint, path: str, content: bytes, mode: int) -> None:

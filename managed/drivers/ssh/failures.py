@@ -8,13 +8,14 @@ from contextlib import contextmanager
 import asyncssh
 
 from managed.domain.errors import (
+    EvidenceMissing,
     HostKeyChanged,
     InvalidInput,
     LoginRefused,
     ManagedError,
     ServerUnreachable,
 )
-from managed.drivers.ssh.commands import NotStarted
+from managed.drivers.ssh.commands import NotStarted, TooMuchOutput
 
 
 def host_key_changed(address: str) -> HostKeyChanged:
@@ -37,6 +38,10 @@ def unreachable(address: str, reason: str) -> ServerUnreachable:
     return ServerUnreachable(f"{address} does not answer: {reason}", server=address)
 
 
+def too_large(address: str, limit: int) -> EvidenceMissing:
+    return EvidenceMissing(f"what {address} sent is larger than {limit} bytes", server=address)
+
+
 @contextmanager
 def translated(address: str) -> Iterator[None]:
     """Turn every failure of a connection into one of ours; `address` is how people know it."""
@@ -51,6 +56,8 @@ def translated(address: str) -> Iterator[None]:
         raise login_refused(address) from error
     except (ValueError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise InvalidInput(f"an SSH key for {address} cannot be read", server=address) from error
+    except TooMuchOutput as error:
+        raise too_large(address, error.limit) from error
     except NotStarted as error:
         raise unreachable(address, str(error)) from error
     except TimeoutError as error:

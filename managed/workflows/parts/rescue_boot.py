@@ -25,13 +25,14 @@ def boot_rescue(
     """Boot a session of this job (or go on in the one that is open) until SSH lets us in.
 
     The result tells session, pinned host key and boot id. `lasts` is for sessions that outlive
-    their job; `image` is an operating system image to have at hand.
+    their job, also for one that was open before; `image` is an operating system image to have at
+    hand.
     """
     if context.timed_out:
         raise ServerUnreachable("the rescue session does not answer over SSH")
     session = _session(context, lasts)
     if context.answer is not None:
-        _require_login(context)
+        require_login(context)
         return Done(
             {
                 "session_id": session.session_id,
@@ -79,22 +80,30 @@ def _boot(context: StepContext, session: RescueSession, image: str | None) -> No
     )
 
 
-def end_rescue_of_this_job(context: StepContext) -> None:
-    """The undo of `boot_rescue`: end the session unless it was somebody else's before."""
+def end_rescue_of_this_job(context: StepContext, status: ServerStatus | None = None) -> None:
+    """The undo of `boot_rescue`: end the session unless it was somebody else's before. The server
+    gets this status on record, else the one that it had before the session.
+    """
     session = context.world.rescue_sessions.current(context.job.server_id)
     if session is not None and session.job_id == context.job.job_id:
-        end_rescue(context, session.status_before)
+        end_rescue(context, status or session.status_before)
 
 
 def end_rescue(context: StepContext, status: ServerStatus) -> None:
     """End the open session, if any; the server is left stopped, with this status on record."""
     world, server = context.world, context.server
     world.hypervisor(server).end_rescue(server.server_id)
-    session = world.rescue_sessions.current(server.server_id)
+    world.servers.set_status(server.server_id, status)
+    end_session_record(context)
+
+
+def end_session_record(context: StepContext) -> None:
+    """Forget the open session, if any, that has ended or is gone with its server."""
+    world = context.world
+    session = world.rescue_sessions.current(context.job.server_id)
     if session is not None:
         world.rescue_sessions.end(session.session_id, context.now)
         world.vault.forget(session.session_id)
-    world.servers.set_status(server.server_id, status)
 
 
 def boot_normally(context: StepContext) -> Outcome:
@@ -108,7 +117,7 @@ def boot_normally(context: StepContext) -> Outcome:
             console=tail[-1500:],
         )
     if context.answer is not None:
-        _require_login(context)
+        require_login(context)
         return Done({"boot_id": context.answer["boot_id"]})
     server = context.server
     hypervisor = context.world.hypervisor(server)
@@ -120,14 +129,19 @@ def boot_normally(context: StepContext) -> Outcome:
 def start_again(context: StepContext) -> None:
     """Start the server if it is stopped: for undos that end a rescue."""
     server = context.server
-    context.world.hypervisor(server).start(server.server_id)
+    hypervisor = context.world.hypervisor(server)
+    if hypervisor.power_state(server.server_id) is PowerState.STOPPED:
+        hypervisor.start(server.server_id)
 
 
 def _session(context: StepContext, lasts: timedelta | None) -> RescueSession:
     """The server's open session, or a new one whose keys are stored before it is on record."""
     world, server = context.world, context.server
+    expires_at = context.now + lasts if lasts else None
     present = world.rescue_sessions.current(server.server_id)
     if present is not None:
+        if expires_at is not None:
+            world.rescue_sessions.keep_until(present.session_id, expires_at)
         return present
     session_id = str(uuid.uuid4())
     host_key, login_key = world.new_key_pair(), world.new_key_pair()
@@ -141,7 +155,7 @@ def _session(context: StepContext, lasts: timedelta | None) -> RescueSession:
             host_key=host_key.public_key,
             status_before=server.status,
             started_at=context.now,
-            expires_at=context.now + lasts if lasts else None,
+            expires_at=expires_at,
         )
     )
     if opened.session_id != session_id:
@@ -149,7 +163,7 @@ def _session(context: StepContext, lasts: timedelta | None) -> RescueSession:
     return opened
 
 
-def _require_login(context: StepContext) -> None:
+def require_login(context: StepContext) -> None:
     """An answer that is an error (another host key, a refused login) fails the step."""
     error = context.answer.get("error") if context.answer else None
     if isinstance(error, dict):

@@ -16,12 +16,14 @@ from sqlalchemy import select, text
 
 from managed.domain.errors import (
     AlreadyExists,
+    CommandFailed,
     HostKeyChanged,
     MissingRequirement,
     NotFound,
     SecretUnreadable,
 )
 from managed.domain.events import NewEvent
+from managed.domain.jobs import JobKind
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.domain.servers import ServerStatus
@@ -32,7 +34,8 @@ from managed.storage.database import DatabaseUnavailable, migrate, writing
 from managed.storage.sessions import SessionRecords
 from managed.storage.tables import metadata, sealed_secrets
 from managed.storage.vault import SealedVault, create_master_key, load_master_key
-from tests.support.jobs import START, JobBench
+from managed.workflows.steps import Outcome, StepContext
+from tests.support.jobs import START, JobBench, step
 
 
 @pytest.fixture
@@ -162,8 +165,18 @@ def test_a_name_is_free_again_when_its_server_is_deleted(bench: JobBench) -> Non
 
 
 def test_parts_to_check_go_round(bench: JobBench) -> None:
-    parts = [bench.inventory.next_part_to_check(bench.server_id, 3) for _ in range(5)]
+    parts = []
+    for _ in range(5):
+        parts.append(bench.inventory.part_to_check(bench.server_id, 3))
+        for _ in range(2):
+            bench.inventory.part_checked(bench.server_id, parts[-1], 3)
     assert parts == [1, 2, 3, 1, 2]
+
+
+def test_a_part_that_was_not_checked_stays_due(bench: JobBench) -> None:
+    assert [bench.inventory.part_to_check(bench.server_id, 3) for _ in range(2)] == [1, 1]
+    bench.inventory.part_checked(bench.server_id, 2, 3)
+    assert bench.inventory.part_to_check(bench.server_id, 3) == 1
 
 
 def test_a_server_has_one_open_rescue_session(bench: JobBench) -> None:
@@ -187,6 +200,38 @@ def test_a_server_has_one_open_rescue_session(bench: JobBench) -> None:
     sessions.end("one", late)
     assert sessions.current(bench.server_id) is None
     assert sessions.open(replace(first, session_id="two")).session_id == "two"
+
+
+def test_a_session_that_outlived_its_job_is_ended_by_the_clock(bench: JobBench) -> None:
+    sessions, job = SessionRecords(bench.database), bench.submit()
+    left = RescueSession("one", bench.server_id, job.job_id, "key", ServerStatus.ACTIVE, START)
+    sessions.open(left)
+    assert sessions.expired(START) == [], "its job goes on"
+    bench.workflow()
+    bench.engine().run(job.job_id)
+    assert sessions.expired(START) == [left]
+
+    sessions.keep_until("one", START + timedelta(hours=1))
+    assert sessions.expired(START) == [], "people work in it now"
+    assert sessions.expired(START + timedelta(hours=1)) != []
+    bench.inventory.set_status(bench.server_id, ServerStatus.DELETED)
+    assert sessions.expired(START + timedelta(hours=1)) == []
+
+
+def test_a_session_that_could_not_be_ended_is_not_tried_again_at_once(bench: JobBench) -> None:
+    def fail(_context: StepContext) -> Outcome:
+        raise CommandFailed("the node does not answer")
+
+    sessions, job = SessionRecords(bench.database), bench.submit()
+    left = RescueSession("one", bench.server_id, job.job_id, "key", ServerStatus.ACTIVE, START)
+    sessions.open(left)
+    bench.workflow()
+    bench.workflow(step("leave_rescue", fail), kind=JobKind.UNRESCUE)
+    bench.engine().run(job.job_id)
+    bench.engine().run(bench.submit(JobKind.UNRESCUE).job_id)
+    assert sessions.expired(bench.clock()) == []
+    bench.clock.pass_time(minutes=11)
+    assert sessions.expired(bench.clock()) == [left]
 
 
 def test_snapshots_are_listed_newest_first_and_verified_later(bench: JobBench) -> None:

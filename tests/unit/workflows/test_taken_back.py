@@ -1,0 +1,224 @@
+"""What remains of jobs that did not reach their end: servers, sessions, names."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from managed.domain.errors import Json, NotFound
+from managed.domain.jobs import JobKind, JobStatus, StepStatus
+from managed.domain.secrets import SecretPurpose
+from managed.domain.servers import PowerState, ServerStatus
+from managed.workflows.steps import Done, Outcome, StepContext
+from tests.support.workflows import SERVER_ID, Observer, WorkflowBench
+
+FAILURE: dict[str, Json] = {"code": "evidence-missing", "detail": "it went wrong"}
+
+
+def open_session_id(bench: WorkflowBench) -> str:
+    session = bench.sessions.current(SERVER_ID)
+    assert session is not None
+    return session.session_id
+
+
+def lose_node_after_rescue(bench: WorkflowBench) -> Observer:
+    """From the moment when a rescue session answers, nothing can be had from the node."""
+
+    def observe(_context: StepContext, name: str, outcome: Outcome | None) -> None:
+        if name == "boot_rescue" and isinstance(outcome, Done):
+            bench.hypervisor.available = False
+
+    return observe
+
+
+# ---------------------------------------------------------------- delete
+
+
+def test_a_server_that_has_gone_can_be_deleted(bench: WorkflowBench) -> None:
+    bench.exists()
+    bench.hypervisor.destroy_server(SERVER_ID)
+
+    assert bench.finish(JobKind.DELETE).status is JobStatus.SUCCEEDED
+    assert bench.inventory.by_name("one") is None
+
+
+def test_deleting_ends_the_rescue_session_with_its_keys(bench: WorkflowBench) -> None:
+    bench.exists()
+    bench.finish(JobKind.RESCUE)
+    session_id = open_session_id(bench)
+
+    assert bench.finish(JobKind.DELETE).status is JobStatus.SUCCEEDED
+    assert bench.sessions.current(SERVER_ID) is None
+    assert bench.hypervisor.rescue_sessions() == {}
+    with pytest.raises(NotFound):
+        bench.vault.secret(session_id, SecretPurpose.LOGIN_KEY)
+
+
+def test_a_delete_that_goes_before_a_create_finds_nothing_left_to_do(bench: WorkflowBench) -> None:
+    deletes: list[str] = []
+
+    def observe(_context: StepContext, name: str, _outcome: Outcome | None) -> None:
+        if name == "boot_rescue" and not deletes:
+            deletes.append(bench.submit(JobKind.DELETE))
+
+    bench.observe = observe
+    assert bench.finish(JobKind.CREATE).status is JobStatus.CANCELLED
+    deleted = bench.follow(deletes[0])
+    assert deleted.status is JobStatus.SUCCEEDED, deleted.error
+
+
+# ---------------------------------------------------------------- create
+
+
+def test_a_create_on_a_node_that_never_answers_frees_the_name(bench: WorkflowBench) -> None:
+    bench.hypervisor.available = False
+
+    job = bench.finish(JobKind.CREATE)
+
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "hypervisor-unavailable"
+    assert bench.inventory.by_name("one") is None
+    with pytest.raises(NotFound):
+        bench.vault.secret(SERVER_ID, SecretPurpose.LOGIN_KEY)
+
+
+def test_a_server_that_was_made_stays_on_record_while_its_node_does_not_answer(
+    bench: WorkflowBench,
+) -> None:
+    bench.observe = lose_node_after_rescue(bench)
+
+    job = bench.finish(JobKind.CREATE)
+
+    assert job.status is JobStatus.FAILED
+    assert bench.inventory.by_name("one") is not None, "somebody must be able to delete it"
+    bench.observe = lambda _context, _name, _outcome: None
+    bench.hypervisor.available = True
+    assert bench.finish(JobKind.DELETE).status is JobStatus.SUCCEEDED
+    assert bench.power is PowerState.ABSENT
+    assert bench.sessions.current(SERVER_ID) is None
+
+
+# ---------------------------------------------------------------- restore
+
+
+def test_a_manifest_that_cannot_be_used_is_noticed_before_the_server_is_touched(
+    bench: WorkflowBench,
+) -> None:
+    bench.exists()
+    snapshot_id = bench.has_backup()
+    bench.objects.put(bench.catalogue.get(snapshot_id).manifest_key, b"no manifest")
+
+    job = bench.finish(JobKind.RESTORE)
+
+    assert job.status is JobStatus.FAILED
+    assert [step.name for step in job.steps] == ["choose"]
+    assert (bench.power, bench.server.status) == (PowerState.RUNNING, ServerStatus.ACTIVE)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_restore_that_never_began_leaves_the_server_as_it_was(
+    bench: WorkflowBench, running: bool
+) -> None:
+    bench.exists()
+    bench.has_backup()
+    if not running:
+        bench.finish(JobKind.POWER, action="stop")
+    bench.cancel_at("boot_rescue", done=True)
+
+    assert bench.finish(JobKind.RESTORE).status is JobStatus.CANCELLED
+
+    assert bench.power is (PowerState.RUNNING if running else PowerState.STOPPED)
+    assert bench.server.status is ServerStatus.ACTIVE
+
+
+def test_a_restore_that_failed_on_the_disk_leaves_a_broken_server(bench: WorkflowBench) -> None:
+    bench.exists()
+    bench.has_backup()
+    bench.failures["restore_system"] = FAILURE
+
+    job = bench.finish(JobKind.RESTORE)
+
+    assert job.status is JobStatus.FAILED
+    assert (bench.power, bench.server.status) == (PowerState.STOPPED, ServerStatus.BROKEN)
+    assert bench.sessions.current(SERVER_ID) is None
+
+
+def test_a_broken_restore_inside_a_session_of_the_staffs_leaves_them_their_session(
+    bench: WorkflowBench,
+) -> None:
+    bench.exists()
+    bench.has_backup()
+    bench.finish(JobKind.RESCUE)
+    session_id = open_session_id(bench)
+    bench.failures["restore_system"] = FAILURE
+
+    bench.finish(JobKind.RESTORE)
+
+    assert bench.server.status is ServerStatus.BROKEN
+    assert open_session_id(bench) == session_id
+    assert bench.power is PowerState.RESCUE
+    bench.server_system = None
+    assert bench.finish(JobKind.UNRESCUE).status is JobStatus.FAILED
+    assert bench.server.status is ServerStatus.BROKEN
+
+
+# ---------------------------------------------------------------- rescue
+
+
+def test_a_server_is_active_again_only_when_it_has_booted(bench: WorkflowBench) -> None:
+    bench.exists()
+    system = bench.server_system
+    seen = []
+    for boots in (False, True):
+        bench.finish(JobKind.RESCUE)
+        bench.server_system = system if boots else None
+        seen.append((bench.finish(JobKind.UNRESCUE).status, bench.server.status))
+
+    assert seen == [
+        (JobStatus.FAILED, ServerStatus.BROKEN),
+        (JobStatus.SUCCEEDED, ServerStatus.ACTIVE),
+    ]
+
+
+def test_a_session_whose_undo_failed_is_ended_by_the_clock(bench: WorkflowBench) -> None:
+    bench.exists()
+    bench.has_backup()
+
+    bench.observe = lose_node_after_rescue(bench)
+    job = bench.finish(JobKind.RESTORE)
+    bench.observe = lambda _context, _name, _outcome: None
+    bench.hypervisor.available = True
+
+    assert [s.status for s in job.steps if s.status.is_undo] == [StepStatus.UNDO_FAILED]
+    assert [left.server_id for left in bench.sessions.expired(bench.clock())] == [SERVER_ID]
+    assert bench.finish(JobKind.UNRESCUE).status is JobStatus.SUCCEEDED
+    assert bench.sessions.current(SERVER_ID) is None
+
+
+def test_a_rescue_that_goes_on_in_an_open_session_says_when_it_ends(bench: WorkflowBench) -> None:
+    bench.exists()
+    bench.finish(JobKind.RESCUE, hours=1)
+    bench.clock.pass_time(minutes=30)
+    bench.finish(JobKind.RESCUE, hours=2)
+
+    session = bench.sessions.current(SERVER_ID)
+    assert session is not None
+    assert session.expires_at == bench.clock() + timedelta(hours=2)
+
+
+def test_a_rescue_taken_back_in_a_session_that_was_open_before_leaves_it(
+    bench: WorkflowBench,
+) -> None:
+    bench.exists()
+    bench.finish(JobKind.RESCUE)
+    session_id = open_session_id(bench)
+    bench.cancel_at("boot_rescue", done=False)
+
+    job = bench.finish(JobKind.RESCUE)
+
+    assert job.status is JobStatus.CANCELLED
+    assert [s.status for s in job.steps if s.status.is_undo] == [StepStatus.UNDONE]
+    assert open_session_id(bench) == session_id
+    assert bench.power is PowerState.RESCUE
