@@ -174,9 +174,12 @@ class Installation:
             run_key=run_key,
         )
 
-    def end_abandoned_session(self, session: RescueSession) -> Job:
-        """A rescue session that nobody ended in time is ended by a job of the clock's."""
-        new = self.new_job(session.server_id, JobKind.UNRESCUE, {}, "clock")
+    def end_abandoned_session(self, session: RescueSession, after: Job | None = None) -> Job:
+        """A rescue session that nobody ended in time is ended by a job of the clock's. `after` is
+        the last one that could not: whoever else follows on the same one gets AlreadyExists.
+        """
+        run_key = f"unrescue:{session.session_id}:{after.job_id if after else 'first'}"
+        new = self.new_job(session.server_id, JobKind.UNRESCUE, {}, "clock", run_key)
         return self.queue.submit(new, self.clock())
 
     def _hypervisor(self, node_id: str) -> Hypervisor:

@@ -6,13 +6,21 @@ It decides nothing about a job; killed and started again it goes on from the dat
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import os
 import signal
+import sys
 import threading
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import structlog
 
-from managed.domain.errors import ManagedError
+from managed.domain.errors import AlreadyExists, ManagedError
+from managed.domain.jobs import Job, JobKind
+from managed.domain.rescue import RescueSession
 from managed.drivers.ssh.background import background_loop
 from managed.logs import configure_logs
 from managed.settings import settings
@@ -26,34 +34,113 @@ log = structlog.get_logger()
 
 _TICK_SECONDS = 1.0
 _KEEP_ANSWERS = timedelta(days=7)
+_EVERY_TICK = timedelta(0)
 _HOUSEKEEPING = timedelta(hours=1)
+_AFTER_A_FAILURE = timedelta(minutes=1)
+_LONGEST_PAUSE = timedelta(hours=6)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+Given = TypeVar("Given")
+
+
+@dataclass
+class Duty:
+    """One thing that the clock does, and when it is due again."""
+
+    name: str
+    work: Callable[[datetime], None]
+    every: timedelta
+    due_at: datetime = _LONG_AGO
 
 
 class Clock:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        self._last_housekeeping: datetime | None = None
+        self._duties = [
+            Duty("send", self._send_jobs, _EVERY_TICK),
+            Duty("end_sessions", self._end_sessions, _EVERY_TICK),
+            Duty("prepare_partitions", installation.events.prepare_partitions, _HOUSEKEEPING),
+            Duty("forget_answers", self._forget_answers, _HOUSEKEEPING),
+        ]
 
     def tick(self) -> None:
-        """Everything that is due now."""
+        """Everything that is due now. What fails keeps nothing else from being done."""
         now = self._installation.clock()
+        for duty in self._duties:
+            if duty.due_at <= now:
+                succeeded = attempt(duty.name, duty.work, now)
+                duty.due_at = now + (duty.every if succeeded else min(duty.every, _AFTER_A_FAILURE))
+
+    def _send_jobs(self, now: datetime) -> None:
         resend = timedelta(seconds=self._installation.settings.resend_seconds)
         for job_id in self._installation.queue.to_send(now, resend):
-            send(self._installation, job_id)
-        for session in self._installation.sessions.expired(now):
-            self._installation.end_abandoned_session(session)
-        if self._last_housekeeping is None or now - self._last_housekeeping >= _HOUSEKEEPING:
-            self._keep_house(now)
-            self._last_housekeeping = now
+            attempt("send_job", lambda job_id: send(self._installation, job_id), job_id)
 
-    def _keep_house(self, now: datetime) -> None:
-        self._installation.events.prepare_partitions(now)
+    def _end_sessions(self, now: datetime) -> None:
+        for session in self._installation.sessions.expired(now):
+            attempt("end_session", lambda session: self._end_session(session, now), session)
+
+    def _end_session(self, session: RescueSession, now: datetime) -> None:
+        """A job at a time; after each that could not end the session the next comes later."""
+        tried = [
+            job
+            for job in self._installation.queue.find(
+                server_id=session.server_id, kind=JobKind.UNRESCUE
+            )
+            if job.created_at >= session.started_at
+        ]
+        if not may_try_again(tried, now):
+            return
+        try:
+            self._installation.end_abandoned_session(session, tried[0] if tried else None)
+        except AlreadyExists:
+            log.info("session_is_being_ended", session_id=session.session_id)
+
+    def _forget_answers(self, now: datetime) -> None:
         with writing(self._installation.database) as connection:
             forget_answers(connection, now - _KEEP_ANSWERS)
 
 
+def attempt(what: str, work: Callable[[Given], object], given: Given) -> bool:
+    """Do it; whatever is raised is logged. Did it succeed?"""
+    try:
+        work(given)
+    except ManagedError as error:
+        log.warning("duty_failed", duty=what, error=error.code, detail=error.message)
+        return False
+    except Exception:
+        log.exception("duty_defect", duty=what)
+        return False
+    return True
+
+
+def may_try_again(tried: list[Job], now: datetime) -> bool:
+    """May there be another job for what these (newest first) were to do? Not while one is open;
+    then after pauses that double, up to six hours.
+    """
+    ends = [job.finished_at for job in tried if job.finished_at is not None]
+    if not tried or len(ends) < len(tried):
+        return not tried
+    doublings = min(len(tried) - 1, 20)
+    return max(ends) + min(_AFTER_A_FAILURE * float(2**doublings), _LONGEST_PAUSE) <= now
+
+
+def keep_time(
+    clock: Clock, polling: concurrent.futures.Future[None], stop: threading.Event
+) -> bool:
+    """Tick until told to stop; False when the poller ended by itself before."""
+    while not stop.wait(_TICK_SECONDS):
+        if polling.done() or not background_loop().is_running():
+            return False
+        clock.tick()
+    return True
+
+
 def main() -> None:
-    """Run clock and poller until SIGTERM or SIGINT."""
+    """Run clock and poller until SIGTERM or SIGINT. A clock without a poller would look healthy
+    and wake no job: when the poller ends, so does the process, and is started again.
+    """
     configure_logs(settings())
     installation = open_installation(settings())
     stop = threading.Event()
@@ -66,11 +153,13 @@ def main() -> None:
     clock = Clock(installation)
     (installation.settings.runtime / "clock-ready").touch()
     log.info("clock_started")
-    while not stop.wait(_TICK_SECONDS):
-        try:
-            clock.tick()
-        except ManagedError as error:
-            log.warning("tick_failed", error=error.code, detail=error.message)
+    if not keep_time(clock, polling, stop):
+        error = polling.exception() if polling.done() and not polling.cancelled() else None
+        log.critical("poller_ended", exc_info=error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A thread that hangs (on a node, say) would keep an ordinary exit waiting.
+        os._exit(1)
     background_loop().call_soon_threadsafe(poller_stop.set)
     polling.result(timeout=30)
 
