@@ -13,6 +13,10 @@ from signal import SIGKILL, SIGTERM
 
 from managed.domain.secrets import Secret
 
+# Statuses that the runner on the server gives by itself; see managed/server_scripts.
+STATUS_TIME_LIMIT = 124
+STATUS_NOT_STARTED = 126
+
 
 class RunState(StrEnum):
     """`absent`: never claimed here. `unknown`: claimed, not running, and no exit status."""
@@ -92,10 +96,6 @@ def run_action(answered: RunState | None, seen: RunState | None, *, overdue: boo
     if seen is RunState.RUNNING and overdue:
         return RunAction.GIVE_UP
     return RunAction.WAIT
-
-
-STATUS_TIME_LIMIT = 124
-STATUS_NOT_STARTED = 126
 
 
 def end_in_words(exit_status: int) -> str | None:

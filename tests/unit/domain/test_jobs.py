@@ -159,6 +159,14 @@ def test_a_hanging_server_frees_even_an_uninterruptible_step() -> None:
     assert isinstance(next_action(hanging, PLAN, NOW), BeginUndo)
 
 
+@pytest.mark.parametrize("changes", [{"cancel_requested": "by anna"}, {"deadline": NOW}])
+def test_a_wait_that_ran_out_of_time_is_a_safe_point(changes: dict[str, Any]) -> None:
+    late = job(started_step="disk", answer={"outcome": "timed-out"}, **changes)
+    assert isinstance(next_action(late, PLAN, NOW), BeginUndo)
+    in_dpkg = replace(late, steps=(record("disk"),), started_step="dpkg")
+    assert next_action(in_dpkg, PLAN, NOW) == RunStep("dpkg")
+
+
 def test_undo_goes_backwards_over_what_was_done_or_begun_and_then_ends() -> None:
     failed = (record("disk"), record("dpkg"), record("boot", StepStatus.FAILED))
     undoing = job(steps=failed, verdict=JobStatus.FAILED)

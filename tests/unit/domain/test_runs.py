@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from managed.domain import runs
 from managed.domain.runs import RunAction, RunState, end_in_words, run_action, run_id_for
+from managed.server_scripts import _run_supervisor
 
 ABSENT, RUNNING, FINISHED, UNKNOWN = RunState
 
@@ -66,3 +68,8 @@ def test_a_scripts_own_status_is_its_own_to_explain(status: int) -> None:
 
 def test_a_runs_id_names_job_step_and_number() -> None:
     assert run_id_for("job", "take", 2) == "job.take.2"
+
+
+def test_the_runners_own_statuses_are_what_it_gives() -> None:
+    given = (_run_supervisor.STATUS_TIME_LIMIT, _run_supervisor.STATUS_NOT_STARTED)
+    assert given == (runs.STATUS_TIME_LIMIT, runs.STATUS_NOT_STARTED)
