@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from managed.settings import Settings
 from managed.storage.database import open_database
 from managed.wiring import Installation
 from tests.end_to_end import odd_files
+from tests.support.clean_after import cleaned_after_death
 
 WORKER, CLOCK = b"celery", b"workers.schedule"
 
@@ -213,7 +214,10 @@ def main_job_run(base: Path) -> Iterator[Run]:
     console = Console(width=120)
     build_missing_images(settings, console.print)
     watcher = Watcher()
-    try:
+    with ExitStack() as at_the_end:
+        at_the_end.callback(clean_up, settings, console.print)
+        at_the_end.callback(watcher.stop)
+        at_the_end.enter_context(cleaned_after_death(settings.state))
         service = DemoService(settings, console.print)
         service.start()
         pid = int((settings.state / "service.pid").read_text())
@@ -234,6 +238,3 @@ def main_job_run(base: Path) -> Iterator[Run]:
             report.show(console)
         document = json.loads(report.path.read_text())
         yield Run(installation, demo, chaos, document, watcher.stop(), pid)
-    finally:
-        watcher.stop()
-        clean_up(settings, console.print)

@@ -20,12 +20,14 @@ import pytest
 from images.build import DEFAULT_OUTPUT, current_recipe_hash
 from images.rescue import RESCUE_COMMAND_LINE, SERIAL_CONFIGURATION, SERIAL_ROOT
 from images.store import BuiltImage, ImageName, built_image
+from managed.drivers.libvirt.domain_xml import EMULATED_KERNEL_OPTIONS
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(420)]
 
 MEBIBYTE = 1024 * 1024
 SECONDS_TO_BOOT = 90.0
 SECONDS_TO_POWER_OFF = 60.0
+COMMAND_LINE = " ".join((RESCUE_COMMAND_LINE, *EMULATED_KERNEL_OPTIONS))
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -118,7 +120,7 @@ def start(image: BuiltImage, directory: Path, configuration: Path | None) -> Mac
     argv += ["-nodefaults", "-no-user-config"]
     argv += ["-serial", f"file:{directory / 'console.log'}", "-no-reboot"]
     argv += ["-kernel", str(image.path("vmlinux")), "-initrd", str(image.path("initrd.img"))]
-    argv += ["-append", RESCUE_COMMAND_LINE, "-device", "virtio-rng-pci"]
+    argv += ["-append", COMMAND_LINE, "-device", "virtio-rng-pci"]
     argv += disk(image.path("root.squashfs"), SERIAL_ROOT, read_only=True)
     if configuration is not None:
         argv += disk(configuration, SERIAL_CONFIGURATION, read_only=True)

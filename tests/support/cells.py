@@ -20,6 +20,7 @@ import pytest
 from images.sources import resolve_sources
 from managed.lab.cell_image import build_cell_root
 from managed.lab.cells import Cell, cells_down, start_cell
+from tests.support.clean_after import cleaned_after_death
 
 StartCell = Callable[..., Cell]
 """Starts another cell; takes `name`, `release` and start_cell's keyword arguments, all optional."""
@@ -42,7 +43,8 @@ def start_test_cell(cells_state: Path) -> Iterator[StartCell]:
         return start_cell(state, root, name or f"cell-{next(numbers)}", **options)  # type: ignore[arg-type]
 
     try:
-        yield start
+        with cleaned_after_death(state):
+            yield start
     finally:
         cells_down(state)
         shutil.rmtree(state, ignore_errors=True)

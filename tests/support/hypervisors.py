@@ -28,6 +28,7 @@ from managed.drivers.libvirt import Acceleration, LibvirtHypervisor, LibvirtNode
 from managed.drivers.libvirt.domain_xml import SERVER_DISK_ALIAS
 from managed.lab.libvirtd import SESSION_URI, PrivateLibvirtd
 from managed.ports import Hypervisor, RescueBoot
+from tests.support.clean_after import cleaned_after_death
 
 IMAGES = Path(__file__).parents[2] / "var" / "images"
 
@@ -185,7 +186,8 @@ def libvirt_rig(folder: Path, acceleration: Acceleration) -> Iterator[LibvirtRig
     )
     hypervisor = LibvirtHypervisor(node)
     try:
-        yield LibvirtRig(node, hypervisor, daemon)
+        with cleaned_after_death(folder / "lab"):
+            yield LibvirtRig(node, hypervisor, daemon)
     finally:
         hypervisor.close()
         if daemon is not None:
