@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import selectors
 import subprocess
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from managed.server_scripts._run import (
 
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
 LOCK_WAIT = 900
+SECONDS_BETWEEN_LOOKS = 1.0
 LOCK_MESSAGES = ("Could not get lock", "is locked by another process", "Unable to acquire the dpkg")
 PACKAGE_ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
@@ -103,13 +105,10 @@ class PackageProgress:
         self.rest = b""
         self.events = Progress("patch_progress")
 
-    def read(self, descriptor: int) -> None:
-        """Take what has come through the (non-blocking) descriptor so far and tell it."""
-        try:
-            while chunk := os.read(descriptor, 65536):
-                self.rest += chunk
-        except BlockingIOError:
-            pass
+    def read(self, descriptor: int) -> bool:
+        """Take what has come through the descriptor and tell it; False when nothing more comes."""
+        chunk = os.read(descriptor, 65536)
+        self.rest += chunk
         *lines, self.rest = self.rest.split(b"\n")
         percent, phase = 0.0, ""
         for line in lines:
@@ -122,32 +121,72 @@ class PackageProgress:
         if phase and self.of:
             done = min(len(self.done), self.of)
             self.events.show(done=done, of=self.of, percent=round(percent), phase=phase)
+        return bool(chunk)
+
+
+class ShownOutput:
+    """Shows what a program prints, line by line, and keeps the end of it."""
+
+    def __init__(self) -> None:
+        self.tail: list[str] = []
+        self.rest = b""
+
+    def read(self, descriptor: int) -> bool:
+        """Take what has come through the descriptor; False when nothing more comes."""
+        chunk = os.read(descriptor, 65536)
+        *lines, self.rest = (self.rest + chunk).split(b"\n")
+        for line in lines:
+            self.show(line)
+        return bool(chunk)
+
+    def end(self) -> None:
+        """Show a last line that was not ended."""
+        if self.rest:
+            self.show(self.rest)
+            self.rest = b""
+
+    def show(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip()
+        say(text)
+        self.tail = [*self.tail[-39:], text]
 
 
 def run_shown(command: Sequence[str], progress: PackageProgress) -> tuple[int, str]:
-    """Run a command, show what it prints, tell its progress; gives its status and last output."""
+    """Run a command, show what it prints, tell its progress; gives its status and last output.
+
+    Both of its pipes are emptied as they fill: apt writes two status lines a second during a
+    download and prints nothing, and it would wait for ever in front of a full pipe. A daemon that
+    it started may keep the pipes open; the end of the command itself is enough.
+    """
     reader, writer = os.pipe()
-    os.set_blocking(reader, False)
+    output = ShownOutput()
     arguments = list(command)
     if arguments[0] == "apt-get":
         arguments[1:1] = ["-o", f"APT::Status-Fd={writer}"]
-    tail: list[str] = []
-    with subprocess.Popen(
-        arguments,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=(writer,),
-        env=program_environment(PACKAGE_ENVIRONMENT),
-    ) as process:
+    with (
+        selectors.DefaultSelector() as pipes,
+        subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(writer,),
+            env=program_environment(PACKAGE_ENVIRONMENT),
+        ) as process,
+    ):
         os.close(writer)
-        for raw in process.stdout or ():
-            line = raw.decode(errors="replace").rstrip()
-            say(line)
-            tail = [*tail[-39:], line]
-            progress.read(reader)
+        pipes.register(reader, selectors.EVENT_READ, progress.read)
+        if process.stdout is not None:
+            pipes.register(process.stdout, selectors.EVENT_READ, output.read)
+        while pipes.get_map():
+            ready = pipes.select(timeout=SECONDS_BETWEEN_LOOKS)
+            for pipe in (key for key, _ in ready if not key.data(key.fd)):
+                pipes.unregister(pipe.fileobj)
+            if not ready and process.poll() is not None:
+                break
     os.close(reader)
-    return process.returncode, "\n".join(tail)
+    output.end()
+    return process.returncode, "\n".join(output.tail)
 
 
 def wait_for_locks(seconds: float) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from managed.domain.health import health_report
-from managed.server_scripts import _apt, _packages, _reboot, check_health, script_source
+from managed.server_scripts import _apt, _packages, _reboot, _run, check_health, script_source
 
 
 def test_simulated_updates_know_new_packages_and_security() -> None:
@@ -54,7 +54,6 @@ def test_progress_counts_packages_and_takes_lines_in_pieces(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     reader, writer = os.pipe()
-    os.set_blocking(reader, False)
     progress = _apt.PackageProgress(of=2)
     os.write(writer, b"pmstatus:libc6:amd64:40.0:Installed libc6 (amd64)\npmstatus:a:8")
     progress.read(reader)
@@ -68,6 +67,46 @@ def test_progress_counts_packages_and_takes_lines_in_pieces(
         "event": "patch_progress", "done": 1, "of": 2, "percent": 40, "phase": "install"
     }  # fmt: skip
     assert progress.rest == b""
+
+
+CHATTY_APT = f"""#!{sys.executable}
+import os, sys, time
+option = next(word for word in sys.argv if word.startswith("APT::Status-Fd="))
+status = int(option.partition("=")[2])
+line = b"dlstatus:1:12.5:Retrieving file 1 of 9\\n"
+for _ in range(200_000 // len(line)):
+    os.write(status, line)
+print("Fetched all of it")
+sys.stdout.write("the last line, without its end")
+sys.stdout.flush()
+if "--leave-a-daemon" in sys.argv and os.fork() == 0:
+    time.sleep(30)
+sys.exit(7)
+"""
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("arguments", [(), ("--leave-a-daemon",)])
+def test_a_slow_download_fills_no_pipe(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+) -> None:
+    """More status lines than a pipe holds, before the first line of output."""
+    program = tmp_path / "apt-get"
+    program.write_text(CHATTY_APT)
+    program.chmod(0o755)
+    monkeypatch.setattr(_run, "PROGRAM_PATH", f"{tmp_path}:{_run.PROGRAM_PATH}")
+
+    status, tail = _apt.run_shown(["apt-get", *arguments], _apt.PackageProgress(of=9))
+
+    assert status == 7
+    assert tail == "Fetched all of it\nthe last line, without its end"
+    printed = capsys.readouterr().out.splitlines()
+    progress = json.loads(printed[0].removeprefix("@managed "))
+    assert (progress["phase"], progress["percent"]) == ("download", 12)
+    assert printed[-2:] == tail.splitlines()
 
 
 def test_a_lock_of_another_process_is_seen(tmp_path: Path) -> None:
