@@ -98,7 +98,10 @@ def probe(
     node.console_dir.mkdir(parents=True, exist_ok=True)
     log = node.console_log(probe_id)
     try:
-        domain = connection.createXML(probe_definition(probe_id, image, log))
+        # Auto-destroy: when this process is killed, the guest ends with its connection.
+        domain = connection.createXML(
+            probe_definition(probe_id, image, log), libvirt.VIR_DOMAIN_START_AUTODESTROY
+        )
     except libvirt.libvirtError as error:
         log.unlink(missing_ok=True)
         return Verdict(False, f"no guest starts under KVM: {error.get_error_message()}")

@@ -40,15 +40,18 @@ class Daemon:
     def __init__(self, text: bytes, *, kvm: bool = True, ends: bool = False) -> None:
         self.text, self.kvm, self.ends = text, kvm, ends
         self.guests: list[Guest] = []
+        self.ending_with_the_connection: list[Guest] = []
 
     def getCapabilities(self) -> str:  # noqa: N802 - libvirt's name
         return (
             "<capabilities><domain type='kvm'/></capabilities>" if self.kvm else "<capabilities/>"
         )
 
-    def createXML(self, definition: str) -> Guest:  # noqa: N802 - libvirt's name
+    def createXML(self, definition: str, flags: int = 0) -> Guest:  # noqa: N802 - libvirt's name
         log = Path(definition.split('<log file="')[1].split('"')[0])
         self.guests.append(Guest(log, self.text, self.ends))
+        if flags & libvirt.VIR_DOMAIN_START_AUTODESTROY:
+            self.ending_with_the_connection.append(self.guests[-1])
         return self.guests[-1]
 
 
@@ -80,6 +83,30 @@ def test_a_guest_that_hangs_is_given_up_and_ended(node: LibvirtNode) -> None:
     assert [guest.active for guest in daemon.guests] == [False]
 
 
+def test_a_killed_probe_leaves_no_guest_behind(node: LibvirtNode) -> None:
+    class Killed(BaseException):
+        """Stands for SIGKILL: nothing of ours runs any more, libvirt closes the connection."""
+
+    class Unwatched(Guest):
+        def isActive(self) -> int:  # noqa: N802 - libvirt's name
+            raise Killed
+
+        def destroy(self) -> None:
+            raise Killed
+
+    class Host(Daemon):
+        def createXML(self, definition: str, flags: int = 0) -> Guest:  # noqa: N802
+            guest = super().createXML(definition, flags)
+            guest.__class__ = Unwatched
+            return guest
+
+    daemon = Host(b"[ 0.0] Linux version\n")
+    with pytest.raises(Killed):
+        probe(daemon, node, time_limit=5)
+    assert daemon.guests
+    assert daemon.ending_with_the_connection == daemon.guests
+
+
 def test_a_guest_that_dies_proves_nothing(node: LibvirtNode) -> None:
     verdict = probe(Daemon(b"", ends=True), node, time_limit=5)
     assert verdict is not None
@@ -101,7 +128,7 @@ def test_without_a_rescue_image_there_is_no_verdict(node: LibvirtNode) -> None:
 
 def test_a_guest_that_does_not_start_is_a_verdict(node: LibvirtNode) -> None:
     class Refusing(Daemon):
-        def createXML(self, definition: str) -> Guest:  # noqa: N802 - libvirt's name
+        def createXML(self, definition: str, flags: int = 0) -> Guest:  # noqa: N802 - libvirt's name
             raise libvirt.libvirtError("no")
 
     verdict = probe(Refusing(b""), node)
