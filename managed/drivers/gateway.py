@@ -141,15 +141,11 @@ def gateway_environment(settings: GatewaySettings) -> dict[str, str]:
 def gateway_server(settings: GatewaySettings) -> ServerProcess:
     """The gateway's process, not started; the S3 server has to answer first.
 
-    The accounts file is made if missing, and a socket that a dead gateway left is removed.
-    Conflict when another gateway answers at the socket.
+    The accounts file is made if missing. Each start removes the socket that a killed gateway left
+    (rclone would not listen there), and raises Conflict when another gateway answers at it.
     """
     if len(os.fsencode(settings.socket)) > LONGEST_SOCKET_PATH:
         raise InvalidInput(f"the path of the gateway's socket is too long: {settings.socket}")
-    settings.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if answers_with_a_login(settings.socket):
-        raise Conflict("another gateway answers at this socket", socket=str(settings.socket))
-    settings.socket.unlink(missing_ok=True)
     with _changing(settings.accounts_file):
         pass
     return ServerProcess(
@@ -158,7 +154,17 @@ def gateway_server(settings: GatewaySettings) -> ServerProcess:
         clean_environment(gateway_environment(settings)),
         settings.log_file,
         lambda: _serves(settings),
+        lambda: _make_way(settings),
     )
+
+
+def _make_way(settings: GatewaySettings) -> None:
+    if settings.tls is not None:
+        return
+    settings.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if answers_with_a_login(settings.socket):
+        raise Conflict("another gateway answers at this socket", socket=str(settings.socket))
+    settings.socket.unlink(missing_ok=True)
 
 
 def _serves(settings: GatewaySettings) -> bool:

@@ -14,8 +14,9 @@ from managed.drivers.processes import with_parent_death_signal
 class ServerProcess:
     """A server that dies with the thread that started it (parent-death signal).
 
-    It gets this environment and no other. `answers` tells whether it serves. What it prints goes
-    to the end of `log_file`.
+    It gets this environment and no other. `answers` tells whether it serves. `before_start` clears
+    away, before each start, what a killed one has left. What it prints goes to the end of
+    `log_file`.
     """
 
     def __init__(
@@ -25,12 +26,14 @@ class ServerProcess:
         environment: Mapping[str, str],
         log_file: Path,
         answers: Callable[[], bool],
+        before_start: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
         self._command = tuple(command)
         self._environment = dict(environment)
         self._log_file = log_file
         self._answers = answers
+        self._before_start = before_start
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -42,9 +45,12 @@ class ServerProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it; running is fine. Returns at once: `wait` says when it serves."""
+        """Start it; running is fine. Returns at once: `wait` says when it serves. Whatever
+        `before_start` raises comes out.
+        """
         if self.is_running:
             return
+        self._before_start()
         self._log_file.parent.mkdir(parents=True, exist_ok=True)
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(

@@ -6,6 +6,7 @@ import errno
 import random
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from managed.domain.errors import Conflict
@@ -43,3 +44,23 @@ def free_port() -> int:
         if port_is_free(port):
             return port
     raise Conflict(f"no port from {FIRST} to {LAST} is free on this machine")
+
+
+def kept_port(path: Path) -> int:
+    """The port on record in this file, chosen and written there the first time. For what others
+    remember the address of. Conflict when something else listens at that port now.
+    """
+    try:
+        port = int(path.read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        port = free_port()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{port}\n", encoding="ascii")
+    if not port_is_free(port):
+        raise Conflict(
+            f"port {port}, on record in {path}, is used by something else",
+            hint="Servers made before look there. Stop what listens there; or, when none of them"
+            " is needed any more, remove the file, and another port is chosen.",
+            port=port,
+        )
+    return port

@@ -28,7 +28,7 @@ from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.server_process import ServerProcess
 from managed.lab.apt_cache import apt_cache_server, guest_proxy_url
 from managed.lab.local_node import register_local_node
-from managed.lab.ports import free_port, port_is_free
+from managed.lab.ports import free_port, kept_port, port_is_free
 from managed.lab.s3_server import S3ServerSettings, s3_server
 from managed.settings import Settings
 from managed.wiring import open_installation, prepare_installation
@@ -96,7 +96,10 @@ class EmbeddedService:
         part.failures += 1
         part.next_start = time.monotonic() + min(2.0**part.failures, _LONGEST_PAUSE)
         self.say(f"{part.name} ended; starting it again")
-        part.process.start()
+        try:
+            part.process.start()
+        except (ManagedError, OSError) as error:
+            self.say(f"{part.name} cannot be started: {error}")
 
     def _start_storage(self, keys: S3Settings | None) -> None:
         if keys is None:
@@ -118,8 +121,10 @@ class EmbeddedService:
         self._add("gateway", gateway_server(gateway))
 
     def _start_apt_cache(self) -> None:
-        """Guests fetch packages through a cache on loopback, where one is installed."""
-        port = free_port()
+        """Guests fetch packages through a cache on loopback, where one is installed. Its port is
+        the same each time, because the servers made before have it in their apt's settings.
+        """
+        port = kept_port(self.settings.state / "apt-cache" / "port")
         try:
             self._add("apt-cache", apt_cache_server(self.settings.state, port, self._log("apt")))
         except (MissingRequirement, Unavailable) as error:

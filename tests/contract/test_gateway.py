@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -24,6 +26,7 @@ from managed.drivers.gateway import (
 )
 from managed.ports import Gateway
 from tests.support.storage import Intruder, Storage, free_port, self_signed_certificate, storage
+from tests.support.waiting import wait_until
 
 
 @dataclass
@@ -111,7 +114,7 @@ def test_the_fake_can_be_down() -> None:
 @pytest.mark.integration
 def test_a_second_gateway_does_not_take_the_socket(place: Storage) -> None:
     with pytest.raises(Conflict):
-        gateway_server(place.gateway_settings)
+        gateway_server(place.gateway_settings).start()
     assert place.gateway.socket()
 
 
@@ -128,6 +131,22 @@ def test_a_dead_gateways_socket_is_taken_over(place: Storage) -> None:
         with socket.socket(socket.AF_UNIX) as left_by_a_killed_gateway:
             left_by_a_killed_gateway.bind(str(settings.socket))
         assert settings.socket.exists()
+
+
+@pytest.mark.integration
+def test_a_killed_gateway_answers_again_when_it_is_started_again(place: Storage) -> None:
+    settings = replace(place.gateway_settings, socket=place.directory / "run" / "killed.sock")
+    server = gateway_server(settings)
+    try:
+        for _ in range(3):
+            server.start()
+            server.wait()
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGKILL)
+            wait_until(lambda: not server.is_running, timeout=10, what="it is dead")
+            assert settings.socket.exists()
+    finally:
+        server.stop()
 
 
 @pytest.mark.integration

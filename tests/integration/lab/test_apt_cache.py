@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from managed.domain.errors import Conflict
 from managed.lab import apt_cache
 from managed.lab.ports import free_port, port_is_free
+from managed.lab.service import EmbeddedService
+from managed.settings import Settings
 
 pytestmark = [
     pytest.mark.integration,
@@ -75,3 +78,22 @@ def test_each_package_is_fetched_once_and_nobody_else_is_served(
     finally:
         cache.stop()
     assert port_is_free(port)
+
+
+def test_a_restarted_service_has_its_cache_where_its_servers_look_for_it(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+
+    def start() -> tuple[EmbeddedService, str]:
+        service = EmbeddedService(settings, lambda _: None)
+        service._start_apt_cache()
+        return service, service._environment(None)["MANAGED_LAB_APT_PROXY"]
+
+    service, first = start()
+    service.stop()
+    service, second = start()
+    service.stop()
+    assert second == first
+    with socket.create_server(("127.0.0.1", int(first.rpartition(":")[2]))):
+        with pytest.raises(Conflict, match=first.rpartition(":")[2]) as caught:
+            start()
+        assert "Stop what listens there" in caught.value.hint

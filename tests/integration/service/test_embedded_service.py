@@ -20,12 +20,19 @@ import httpx
 import pytest
 
 from managed.cli import run
+from managed.domain.errors import GatewayUnavailable, ObjectStoreUnavailable
+from managed.domain.jobs import JobKind
+from managed.domain.secrets import Secret, new_password
+from managed.drivers.gateway import RcloneGateway
 from managed.drivers.processes import descendants, running_processes
+from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.ssh.keys import new_key_pair
 from managed.lab.demo_service import clean_up
 from managed.lab.ports import free_port
 from managed.settings import Settings, settings
+from managed.wiring import open_installation, utc_now
 from tests.support.local_sshd import local_sshd
+from tests.support.storage import Intruder
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -101,6 +108,71 @@ class Service:
             return httpx.get(address, timeout=5).is_success
         except httpx.HTTPError:
             return False
+
+    def serves(self, name: str) -> bool:
+        """Asks the part itself; a process that is there proves nothing."""
+        return {
+            "s3": self._s3_lists,
+            "gateway": self._gateway_lets_in,
+            "api": self.is_healthy,
+            "worker": self._job_is_done,
+            "clock": self._job_is_done,
+        }[name]()
+
+    @property
+    def _bucket(self) -> S3Settings:
+        keys = json.loads((self.settings.keys / "s3.json").read_text())
+        argv = argv_of(self.part(PARTS["s3"]))
+        return S3Settings(
+            endpoint=f"http://{argv[argv.index(b'--addr') + 1].decode()}",
+            region=self.settings.s3_region,
+            bucket=self.settings.s3_bucket,
+            access_key=Secret(keys["access_key"]),
+            secret_key=Secret(keys["secret_key"]),
+        )
+
+    def _s3_lists(self) -> bool:
+        try:
+            return list(S3ObjectStore(self._bucket, timeout=5).keys("nothing/")) == []
+        except (ObjectStoreUnavailable, ValueError):
+            return False
+
+    def _gateway_lets_in(self) -> bool:
+        gateway = RcloneGateway(self.settings.gateway_accounts, self.settings.gateway)
+        password = new_password()
+        try:
+            gateway.admit("test", password)
+            client = Intruder(
+                Path(gateway.socket()), "test", password, password, self.settings.state
+            )
+            return client.request("GET", "/test/keys/")[0] == 200
+        except GatewayUnavailable:
+            return False
+
+    def _job_is_done(self) -> bool:
+        """A job of which nobody was told: only the clock sends it, only the worker does it. It
+        fails, because nothing listens where the server is said to be.
+        """
+        installation = open_installation(self.settings)
+        try:
+            server = installation.inventory.by_name("nowhere")
+            if server is None:
+                self.json(
+                    *("servers", "enrol", "nowhere", "127.0.0.1", "--port", str(free_port())),
+                    *("--host-key", new_key_pair().public_key),
+                )
+                server = installation.inventory.by_name("nowhere")
+            assert server is not None
+            new = installation.new_job(server.server_id, JobKind.ENROL, {}, "a test")
+            job = installation.queue.submit(new, utc_now())
+            wait_until(
+                lambda: installation.queue.job(job.job_id).status.is_final,
+                timeout=_SECONDS,
+                what="the job is done",
+            )
+        finally:
+            installation.database.dispose()
+        return True
 
     def says(self, text: str) -> bool:
         if self.process.poll() is not None:
@@ -219,6 +291,7 @@ def test_a_killed_part_is_started_again(service: Service, name: str) -> None:
         timeout=10,
         what=f"what the killed {name} had started is gone",
     )
+    wait_until(lambda: service.serves(name), timeout=_SECONDS, what=f"the new {name} serves")
     wait_until(service.is_healthy, timeout=_SECONDS, what="the service is healthy again")
 
 
