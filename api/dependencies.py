@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Protocol
@@ -14,13 +14,13 @@ from managed.domain.connections import KeyPair
 from managed.domain.errors import MissingRequirement
 from managed.domain.jobs import JobKind
 from managed.domain.secrets import Secret
-from managed.drivers.ssh.keys import new_key_pair
-from managed.ports import Vault
+from managed.domain.servers import Node
 from managed.storage.catalogue import Catalogue
 from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.sessions import SessionRecords
+from managed.storage.vault import SealedVault
 from managed.wiring import Installation
 
 
@@ -40,7 +40,8 @@ class NewJobFunction(Protocol):
 @dataclass(frozen=True)
 class Services:
     """`send` tells the workers of a job, after the commit. `shown_host_key` asks a server for the
-    host key that it shows, without trusting it.
+    host key that it shows, without trusting it. `check_node` raises what is wrong with a node, and
+    `host_ports` offers ports of it for new servers.
     """
 
     database: Database
@@ -49,13 +50,15 @@ class Services:
     inventory: Inventory
     catalogue: Catalogue
     sessions: SessionRecords
-    vault: Vault
+    vault: SealedVault
     clock: Callable[[], datetime]
     token: Secret
     new_job: NewJobFunction
     send: Callable[[str], None]
     shown_host_key: Callable[[str, int], str]
     new_key_pair: Callable[[], KeyPair]
+    check_node: Callable[[Node], None]
+    host_ports: Callable[[Node], Iterator[int]]
 
 
 def services_of(installation: Installation, send: Callable[[str], None]) -> Services:
@@ -72,7 +75,9 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         new_job=installation.new_job,
         send=send,
         shown_host_key=installation.shell.host_key,
-        new_key_pair=new_key_pair,
+        new_key_pair=installation.new_key_pair,
+        check_node=installation.check_node,
+        host_ports=installation.host_ports,
     )
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sqlalchemy import Engine as Database
 
 from images.rescue import RESCUE_COMMAND_LINE
 from images.sources import resolve_sources
+from managed.domain.connections import KeyPair
 from managed.domain.jobs import Job, JobKind
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, new_password
+from managed.domain.servers import Node
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.children import LocalChildren
 from managed.drivers.gateway import RcloneGateway
 from managed.drivers.libvirt.driver import LibvirtHypervisor
 from managed.drivers.libvirt.node import Acceleration, LibvirtNode
+from managed.drivers.libvirt.registration import check_node
+from managed.drivers.local_ports import FIRST, LAST, free_ports
 from managed.drivers.restic.commands import ResticSettings
 from managed.drivers.restic.repositories import ResticRepositories
 from managed.drivers.runs import SshPolls, SshRuns
@@ -181,6 +186,22 @@ class Installation:
         run_key = f"unrescue:{session.session_id}:{after.job_id if after else 'first'}"
         new = self.new_job(session.server_id, JobKind.UNRESCUE, {}, "clock", run_key)
         return self.queue.submit(new, self.clock())
+
+    def new_key_pair(self) -> KeyPair:
+        return new_key_pair()
+
+    def check_node(self, node: Node) -> None:
+        """InvalidInput or HypervisorUnavailable when no server could be made on this node."""
+        check_node(node.libvirt_uri, node.storage_dir)
+
+    def host_ports(self, node: Node) -> Iterator[int]:
+        """Ports of the node's loopback for new servers, lowest first. Those in use are left out
+        where the node is this machine; elsewhere that cannot be seen from here, and QEMU says so
+        when it starts.
+        """
+        if urlsplit(node.libvirt_uri).hostname is None:
+            return free_ports()
+        return iter(range(FIRST, LAST + 1))
 
     def _hypervisor(self, node_id: str) -> Hypervisor:
         node = self.inventory.node(node_id)

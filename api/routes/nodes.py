@@ -28,10 +28,14 @@ def add_node(
     caller: CallerDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:
-    """Take a node under management. Nothing is asked of it yet."""
+    """Take a node under management. Its libvirt is asked first, and its folder is tried: a node
+    on which no server could be made is refused, and nothing is stored.
+    """
 
     def prepare() -> Node:
-        return Node(str(uuid.uuid4()), checked_name(body.name), body.libvirt_uri, body.storage_dir)
+        node = Node(str(uuid.uuid4()), checked_name(body.name), body.libvirt_uri, body.storage_dir)
+        services.check_node(node)
+        return node
 
     def add(connection: Connection, node: Node) -> Answer:
         services.inventory.add_node_within(connection, node, services.clock())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -25,6 +26,7 @@ from api.schemas import (
     SnapshotView,
     SubmittedServerView,
 )
+from managed.domain.connections import KeyPair
 from managed.domain.errors import InvalidInput
 from managed.domain.jobs import JobKind
 from managed.domain.public_keys import checked_public_key
@@ -41,7 +43,6 @@ from managed.domain.servers import (
     disk_serial_for,
 )
 from managed.domain.submissions import chosen_forwards, mac_address, ssh_host_port
-from managed.lab.ports import free_ports
 
 router = APIRouter(prefix="/v1/servers", tags=["servers"])
 
@@ -107,42 +108,23 @@ def enrol_server(
 
     No private key is ever sent to us; ours never leaves the service.
     """
-    server = Server(
-        server_id=str(uuid.uuid4()),
-        name=checked_name(body.name),
-        origin=ServerOrigin.ENROLLED,
-        status=ServerStatus.NEW,
-        address=checked_address(body.address),
-        ssh_port=body.ssh_port,
-        ssh_user=checked_user(body.ssh_user),
-        host_key=checked_public_key(body.host_key, "host_key"),
-        operating_system=body.operating_system,
-        created_at=services.clock(),
-    )
-    stored = False
+    server = _enrolled_server(body, services.clock())
 
-    def keep_key() -> EnrolledServerView:
-        # The key comes first, so that no server is on record without the key that opens it.
-        pair = services.new_key_pair()
-        services.vault.keep(server.server_id, SecretPurpose.LOGIN_KEY, pair.private_key)
-        return EnrolledServerView(
+    def add(connection: Connection, pair: KeyPair) -> Answer:
+        # In one transaction: no server without the key that opens it, no key without its server.
+        services.inventory.add(connection, server, services.clock())
+        services.vault.keep_within(
+            connection, server.server_id, SecretPurpose.LOGIN_KEY, pair.private_key
+        )
+        view = EnrolledServerView(
             server=ServerView.of(server),
             public_key=pair.public_key,
             authorized_keys_line=f"{pair.public_key} managed",
             next=f"/v1/servers/{server.server_id}/jobs",
         )
-
-    def add(connection: Connection, view: EnrolledServerView) -> Answer:
-        nonlocal stored
-        services.inventory.add(connection, server, services.clock())
-        stored = True
         return Answer(201, view, f"/v1/servers/{server.server_id}")
 
-    try:
-        return once(services, caller, idempotency_key, request, body).answer(keep_key, add)
-    finally:
-        if not stored:
-            services.vault.forget(server.server_id)
+    return once(services, caller, idempotency_key, request, body).answer(services.new_key_pair, add)
 
 
 @router.get("", responses=problems())
@@ -199,12 +181,28 @@ def list_snapshots(server: ServerReference, services: ServicesDependency) -> Pag
     return Page[SnapshotView](items=[SnapshotView.of(record) for record in found])
 
 
+def _enrolled_server(body: Enrolment, now: datetime) -> Server:
+    """InvalidInput for what cannot be a name, an address, a login or a host key."""
+    return Server(
+        server_id=str(uuid.uuid4()),
+        name=checked_name(body.name),
+        origin=ServerOrigin.ENROLLED,
+        status=ServerStatus.NEW,
+        address=checked_address(body.address),
+        ssh_port=body.ssh_port,
+        ssh_user=checked_user(body.ssh_user),
+        host_key=checked_public_key(body.host_key, "host_key"),
+        operating_system=body.operating_system,
+        created_at=now,
+    )
+
+
 def _new_server(services: Services, connection: Connection, node: Node, body: NewServer) -> Server:
     server_id = str(uuid.uuid4())
     forwards = chosen_forwards(
         [(forward.guest_port, forward.host_port) for forward in body.forwards],
         services.inventory.used_host_ports_within(connection, node.node_id),
-        free_ports(),
+        services.host_ports(node),
     )
     return Server(
         server_id=server_id,

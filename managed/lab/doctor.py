@@ -22,8 +22,8 @@ from images.prerequisites import TOOL_DIRECTORIES
 from images.sources import DEBIAN_KEYRING, resolve_sources
 from images.store import ImageName
 from managed.domain.errors import MissingRequirement
+from managed.drivers.local_ports import port_is_free
 from managed.drivers.rclone import rclone_binary
-from managed.lab.ports import port_is_free
 from managed.settings import Settings
 
 _GIB: Final = 1024**3

@@ -24,11 +24,12 @@ import httpx
 from managed.domain.errors import Conflict, ManagedError, MissingRequirement, Unavailable
 from managed.domain.secrets import Secret
 from managed.drivers.gateway import GatewaySettings, gateway_server
+from managed.drivers.local_ports import port_is_free
 from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.server_process import ServerProcess
 from managed.lab.apt_cache import apt_cache_server, guest_proxy_url
 from managed.lab.local_node import register_local_node
-from managed.lab.ports import free_port, kept_port, port_is_free
+from managed.lab.ports import free_port, kept_port
 from managed.lab.s3_server import S3ServerSettings, s3_server
 from managed.settings import Settings
 from managed.wiring import open_installation, prepare_installation

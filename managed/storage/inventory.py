@@ -165,13 +165,9 @@ class Inventory:
                 .values(checked_parts=servers.c.checked_parts + 1)
             )
 
-    def used_host_ports(self, node_id: str) -> set[int]:
-        with reading(self._engine) as connection:
-            return _used_ports(connection, node_id)
-
     def used_host_ports_within(self, connection: Connection, node_id: str) -> set[int]:
-        """The same inside the caller's transaction, which holds the node until it ends: two that
-        choose ports for new servers go one after the other.
+        """Ports of the node that lead to servers. The caller's transaction holds the node until it
+        ends: two that choose ports for new servers go one after the other.
         """
         connection.execute(select(nodes.c.id).where(nodes.c.id == node_id).with_for_update())
         return _used_ports(connection, node_id)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from managed.domain.errors import MissingRequirement, NotFound, SecretUnreadable
 from managed.domain.secrets import Secret, SecretPurpose
@@ -58,7 +58,8 @@ def load_master_key(path: Path) -> bytes:
     except OSError as error:
         raise MissingRequirement(
             f"the master key file {path} cannot be read: {error.strerror}",
-            hint="Make one with: managed master-key, and keep a copy of it somewhere safe.",
+            hint="Put back the copy of it that belongs to this database, or name it in"
+            " MANAGED_MASTER_KEY_FILE. Only for a new database, `managed serve` makes one.",
         ) from error
     if len(key) != _KEY:
         raise MissingRequirement(f"{path} holds {len(key)} bytes; a master key has {_KEY}")
@@ -95,22 +96,25 @@ class SealedVault:
         self._clock = clock
 
     def keep(self, owner: str, purpose: SecretPurpose, secret: Secret) -> None:
-        sealed = seal(self._master_key, secret, _context(owner, purpose))
         with writing(self._engine) as connection:
-            changed = connection.execute(
-                update(sealed_secrets)
-                .where(sealed_secrets.c.owner == owner, sealed_secrets.c.purpose == purpose.value)
-                .values(sealed=sealed)
-            ).rowcount
-            if changed == 0:
-                connection.execute(
-                    insert(sealed_secrets).values(
-                        owner=owner,
-                        purpose=purpose.value,
-                        sealed=sealed,
-                        created_at=self._clock(),
-                    )
+            self.keep_within(connection, owner, purpose, secret)
+
+    def keep_within(
+        self, connection: Connection, owner: str, purpose: SecretPurpose, secret: Secret
+    ) -> None:
+        """The same inside the caller's transaction."""
+        sealed = seal(self._master_key, secret, _context(owner, purpose))
+        changed = connection.execute(
+            update(sealed_secrets)
+            .where(sealed_secrets.c.owner == owner, sealed_secrets.c.purpose == purpose.value)
+            .values(sealed=sealed)
+        ).rowcount
+        if changed == 0:
+            connection.execute(
+                insert(sealed_secrets).values(
+                    owner=owner, purpose=purpose.value, sealed=sealed, created_at=self._clock()
                 )
+            )
 
     def keep_once(self, owner: str, purpose: SecretPurpose, secret: Secret) -> Secret:
         try:

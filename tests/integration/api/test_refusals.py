@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,8 +14,10 @@ import pytest
 from fastapi import Request, Response
 from fastapi.testclient import TestClient
 
+from managed.domain.errors import HypervisorUnavailable
 from managed.domain.jobs import JobKind
 from managed.domain.servers import ServerOrigin, ServerStatus
+from managed.drivers.libvirt.registration import check_node
 from managed.drivers.ssh.keys import new_key_pair
 from tests.integration.api.conftest import ApiBench
 
@@ -335,6 +340,63 @@ def test_rescue_session_excludes_routine_work(bench: ApiBench, api: TestClient) 
     assert api.post("/v1/servers/shop/jobs", json={"kind": "unrescue"}).status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("storage", "what"),
+    [
+        ("{folder}/missing", "no folder"),
+        ("{folder}/a-file", "no folder"),
+        ("{folder}/../{name}", "plain form"),
+        ("/proc", "cannot be written"),
+    ],
+)
+def test_a_node_without_a_usable_folder_is_refused(
+    bench: ApiBench, api: TestClient, tmp_path: Path, storage: str, what: str
+) -> None:
+    (tmp_path / "a-file").touch()
+    answer = api.post("/v1/nodes", json={
+        "name": "second", "libvirt_uri": "qemu:///system",
+        "storage_dir": storage.format(folder=tmp_path, name=tmp_path.name),
+    })  # fmt: skip
+    document = problem(answer, 422, "invalid-input")
+    assert what in document["detail"]
+    assert document["data"]["field"] == "storage_dir"
+    assert bench.installation.inventory.nodes() == []
+
+
+def test_a_node_whose_libvirt_does_not_answer_is_refused(
+    bench: ApiBench, api: TestClient, tmp_path: Path
+) -> None:
+    uri = f"qemu+unix:///session?socket={tmp_path}/none"
+    answer = api.post(
+        "/v1/nodes", json={"name": "second", "libvirt_uri": uri, "storage_dir": str(tmp_path)}
+    )
+    assert uri in problem(answer, 503, "hypervisor-unavailable")["detail"]
+    assert bench.installation.inventory.nodes() == []
+
+
+def test_a_node_that_accepts_and_says_nothing_is_given_up(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    with socket.create_server(("127.0.0.1", unused_tcp_port)):
+        uri = f"qemu+tcp://127.0.0.1:{unused_tcp_port}/system"
+        began = time.monotonic()
+        with pytest.raises(HypervisorUnavailable, match="no answer within 2 s"):
+            check_node(uri, str(tmp_path), connect_seconds=2)
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "uri", ["qemu+ext://node/system?command=/bin/sh", "qemu+ssh://node/system?a=1&command=/bin/sh"]
+)
+def test_an_address_that_would_run_a_program_here_is_refused(
+    bench: ApiBench, api: TestClient, tmp_path: Path, uri: str
+) -> None:
+    body = {"name": "second", "libvirt_uri": uri, "storage_dir": str(tmp_path)}
+    document = problem(api.post("/v1/nodes", json=body), 422, "invalid-input")
+    assert document["data"]["field"] == "libvirt_uri"
+    assert bench.installation.inventory.nodes() == []
+
+
 def test_used_name_and_port(bench: ApiBench, api: TestClient) -> None:
     bench.add_node()
     first = api.post("/v1/servers", json={"name": "shop"}).json()
@@ -343,9 +405,6 @@ def test_used_name_and_port(bench: ApiBench, api: TestClient) -> None:
     taken = {"name": "other", "forwards": [{"guest_port": 22, "host_port": port}]}
     problem(api.post("/v1/servers", json=taken), 409, "already-exists")
     assert [server.name for server in bench.installation.inventory.find()] == ["shop"]
-    problem(api.post("/v1/nodes", json={
-        "name": "local", "libvirt_uri": "qemu:///system", "storage_dir": "/srv",
-    }), 409, "already-exists")  # fmt: skip
 
 
 def test_used_run_key(bench: ApiBench, api: TestClient) -> None:
@@ -377,6 +436,22 @@ def test_refused_enrolment_leaves_no_key(bench: ApiBench, api: TestClient) -> No
     with bench.installation.database.connect() as connection:
         kept = connection.exec_driver_sql("SELECT count(*) FROM sealed_secrets").scalar()
     assert kept == 0
+
+
+def test_enrolment_that_is_not_committed_leaves_no_key(
+    bench: ApiBench, api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("after everything was written, before the commit")
+
+    monkeypatch.setattr("api.idempotency.keep_answer", fail)
+    body = {"name": "shop", "address": "192.0.2.1", "host_key": new_key_pair().public_key}
+    answer = api.post("/v1/servers/enrol", json=body, headers={"Idempotency-Key": "one"})
+    problem(answer, 500, "internal-error")
+    with bench.installation.database.connect() as connection:
+        kept = connection.exec_driver_sql("SELECT count(*) FROM sealed_secrets").scalar()
+    assert kept == 0
+    assert bench.installation.inventory.find() == []
 
 
 def test_unreachable_server_shows_no_host_key(api: TestClient, unused_tcp_port: int) -> None:

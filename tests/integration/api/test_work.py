@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,8 +17,11 @@ from fastapi.testclient import TestClient
 
 from managed.domain.jobs import JobKind
 from managed.domain.secrets import SecretPurpose
-from managed.domain.servers import ServerOrigin, ServerStatus
+from managed.domain.servers import Node, ServerOrigin, ServerStatus
+from managed.drivers.local_ports import FIRST
 from managed.drivers.ssh.keys import new_key_pair, public_key_of
+from managed.lab.libvirtd import SESSION_URI, PrivateLibvirtd
+from managed.wiring import utc_now
 from tests.integration.api.conftest import ApiBench
 from tests.integration.api.test_refusals import problem
 from tests.support.local_sshd import local_sshd
@@ -50,6 +56,41 @@ def test_servers_made_at_once_get_ports_of_their_own(bench: ApiBench, api: TestC
     assert [answer.status_code for answer in answers] == [202] * 20
     ports = [f["host_port"] for a in answers for f in a.json()["server"]["forwards"]]
     assert len(set(ports)) == 40
+
+
+@pytest.mark.integration
+def test_a_node_that_answers_is_registered_once(
+    bench: ApiBench, api: TestClient, tmp_path: Path
+) -> None:
+    daemon = PrivateLibvirtd(tmp_path / "lab") if os.geteuid() == 0 else None
+    uri = SESSION_URI if daemon is None else daemon.start()
+    body = {"name": "second", "libvirt_uri": uri, "storage_dir": str(tmp_path)}
+    try:
+        answer = api.post("/v1/nodes", json=body)
+        assert answer.status_code == 201, answer.text
+        problem(api.post("/v1/nodes", json=body), 409, "already-exists")
+    finally:
+        if daemon is not None:
+            daemon.stop()
+    assert [node.name for node in bench.installation.inventory.nodes()] == ["second"]
+
+
+def test_ports_of_a_node_elsewhere_are_not_looked_for_here(
+    bench: ApiBench, api: TestClient
+) -> None:
+    elsewhere = Node(str(uuid.uuid4()), "far", "qemu+ssh://root@192.0.2.7/system", "/srv/servers")
+    here = bench.add_node()
+    bench.installation.inventory.add_node(elsewhere, utc_now())
+    first = next(bench.installation.host_ports(here))
+    with socket.create_server(("127.0.0.1", first)):
+        ports = [
+            api.post("/v1/servers", json={"name": f"on-{name}", "node_id": name}).json()["server"][
+                "ssh_port"
+            ]
+            for name in ("local", "far")
+        ]
+    assert ports[0] > first
+    assert ports[1] == FIRST
 
 
 @pytest.mark.parametrize(

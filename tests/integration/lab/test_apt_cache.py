@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from managed.domain.errors import Conflict
+from managed.drivers.local_ports import port_is_free
 from managed.lab import apt_cache
-from managed.lab.ports import free_port, port_is_free
+from managed.lab.ports import free_port
 from managed.lab.service import EmbeddedService
 from managed.settings import Settings
 
