@@ -42,6 +42,7 @@ from managed.drivers.fakes.repositories import FakeRepositories
 from managed.drivers.fakes.runs import FakePolls, FakeRuns, Performed
 from managed.drivers.fakes.shell import FakeServer, FakeShell
 from managed.drivers.fakes.tunnels import FakeTunnels
+from managed.drivers.ssh.failures import login_refused
 from managed.ports import PlaybookReport
 from managed.server_scripts import script_source
 from managed.storage.catalogue import Catalogue
@@ -81,6 +82,12 @@ class NodeShell(FakeShell):
     def __init__(self, present: Callable[[], FakeServer | None]) -> None:
         super().__init__()
         self._present = present
+        self.refuses_new_logins = False
+
+    def fresh_login(self, endpoint: Endpoint, *, timeout: float = 60) -> str:
+        if self.refuses_new_logins:
+            raise login_refused(endpoint.describe())
+        return super().fresh_login(endpoint, timeout=timeout)
 
     def reach(self, endpoint: Endpoint) -> FakeServer:
         here = self._present()
@@ -323,6 +330,12 @@ class WorkflowBench:
             return CommandResult(0, "", "")
 
         server.commands |= {"python3": health, "systemctl": systemctl}
+
+        def remove(argv: Any, _stdin: bytes) -> CommandResult:
+            server.files.pop(argv[-1], None)
+            return CommandResult(0, "", "")
+
+        server.commands |= {"rm": remove, "/usr/sbin/sshd": remove}
         server.commands["mkdir"] = lambda _argv, _stdin: CommandResult(0, "", "")
         return server
 

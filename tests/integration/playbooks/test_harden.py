@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
-from managed.domain.errors import PlaybookFailed
+from managed.domain.errors import LoginRefused, PlaybookFailed
+from managed.drivers.ssh.shell import SshShell
+from managed.workflows.harden import take_back_sshd
+from managed.workflows.steps import StepContext
 from tests.support.cells import StartCell
 from tests.support.playbook_runs import Remote, Run, answers, serve_command
 from tests.support.waiting import wait_until
@@ -124,3 +130,34 @@ def test_a_firewall_of_the_customers_own_is_left_in_charge(
     assert report.facts["firewall"] == "foreign"
     assert report.facts["foreign_firewall"] == "ip filter"
     assert "inet managed" not in remote(cell, "nft list tables")
+
+
+def test_what_sshd_was_told_is_taken_back_over_the_open_connection(
+    start_test_cell: StartCell, run: Run, remote: Remote
+) -> None:
+    cell = start_test_cell("taken-back")
+    shell = SshShell()
+    world = SimpleNamespace(shell=shell, endpoint=lambda _server_id: cell.endpoint)
+    context = cast(
+        StepContext,
+        SimpleNamespace(
+            world=world,
+            endpoint=cell.endpoint,
+            result_of=lambda _step: {"sshd_settings": None},
+        ),
+    )
+    before = remote(cell, "sshd -T")
+    shell.boot_id(cell.endpoint)
+    run("harden", cell, harden_firewall=False)
+    assert remote(cell, "sshd -T") != before
+    locked = cell.root_dir / "etc/ssh/sshd_config.d/00-managed.conf"
+    locked.write_text("AllowUsers nobody\n")
+    shell.run(cell.endpoint, ("systemctl", "reload", "ssh.service"))
+    with pytest.raises(LoginRefused):
+        shell.fresh_login(cell.endpoint)
+
+    for _ in range(2):
+        take_back_sshd(context)
+
+    assert remote(cell, "sshd -T") == before
+    assert not locked.exists()
