@@ -492,7 +492,7 @@ class BackupRepositories(Protocol):
         ...
 
     def files(self, repository: RepositoryAddress, snapshot_id: str) -> Sequence[SnapshotFile]:
-        """Every path of a snapshot with its metadata."""
+        """Every path of a snapshot with its metadata; paths as `manifests.listed_path` says."""
         ...
 
     def file_content(self, repository: RepositoryAddress, snapshot_id: str, path: str) -> bytes:

@@ -12,12 +12,14 @@ standard library of Python 3.9 only, and raises ValueError there as here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar
 
 MANIFEST_VERSION = 1
+REPLACED = "\ufffd"
 
 T = TypeVar("T")
 
@@ -97,6 +99,11 @@ COMPARED_FIELDS = (
     "device",
 )
 _OPTIONAL_FIELDS = ("size", "sha256", "target", "hard_link")
+
+
+def listed_path(path: str) -> str:
+    """A path as restic's JSON lists it: with U+FFFD for every byte that is not UTF-8."""
+    return re.sub("[\udc80-\udcff]", REPLACED, path)
 
 
 def tree_order(path: str) -> list[bytes]:

@@ -17,9 +17,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from managed.domain.manifests import (
+    REPLACED,
     EntryKind,
     EntrySource,
     ManifestEntry,
+    listed_path,
     merged_by_path,
     parsed_entry,
 )
@@ -34,7 +36,6 @@ RESTIC_KINDS = {
     "dev": EntryKind.BLOCK_DEVICE,
 }
 GO_SETUID, GO_SETGID, GO_STICKY = 1 << 23, 1 << 22, 1 << 20
-REPLACED = "\ufffd"
 
 
 class Recorded(NamedTuple):
@@ -45,7 +46,7 @@ class Recorded(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A file as restic lists it. Its `path` has U+FFFD for every byte that is not UTF-8."""
+    """A file as restic lists it, its path as `listed_path` says."""
 
     path: str
     kind: EntryKind
@@ -108,11 +109,6 @@ def nanoseconds(text: str) -> int:
         offset = int(zone[1:3]) * 3600 + int(zone[4:6]) * 60
         seconds -= offset if zone[0] == "+" else -offset
     return seconds * 1_000_000_000 + int((found.group(7) or "").ljust(9, "0"))
-
-
-def listed_path(path: str) -> str:
-    """A path as restic's JSON writes it."""
-    return re.sub("[\udc80-\udcff]", REPLACED, path)
 
 
 def is_ambiguous(path: str) -> bool:

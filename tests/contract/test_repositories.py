@@ -149,6 +149,18 @@ def test_files_come_with_metadata_and_content(bench: Bench) -> None:
         assert bench.port.file_content(repository, snapshot, path) == content
 
 
+def test_names_of_any_bytes_are_listed_alike_and_read_apart(bench: Bench) -> None:
+    repository = bench.new_repository()
+    endings = {"\N{REPLACEMENT CHARACTER}": b"one", os.fsdecode(b"\xe8"): b"two"}
+    names = {f"latin-{end}": content for end, content in endings.items()}
+    snapshot = bench.backup(repository, names)
+    listed = [file.path for file in bench.port.files(repository, snapshot) if file.kind == "file"]
+    assert listed == [str(bench.folder / "latin-\ufffd")] * 2
+    for name, content in names.items():
+        path = str(bench.folder / name)
+        assert bench.port.file_content(repository, snapshot, path) == content
+
+
 def test_what_a_snapshot_does_not_hold_is_not_found(bench: Bench) -> None:
     repository = bench.new_repository()
     snapshot = bench.backup(repository, {"a": b"x"})

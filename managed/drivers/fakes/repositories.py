@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 
 from managed.domain.errors import InvalidInput, NoBackup, NotFound, RepositoryDamaged
+from managed.domain.manifests import listed_path
 from managed.domain.secrets import Secret
 from managed.domain.snapshots import Check, RepositoryAddress, Snapshot, SnapshotFile
 from managed.ports import Emit
@@ -75,7 +76,7 @@ class FakeRepositories:
         parents = {str(parent) for path in content for parent in PurePosixPath(path).parents}
         directories = [SnapshotFile(path, "dir", 0o755, 0, 0, 0, time) for path in parents - {"/"}]
         files = [
-            SnapshotFile(path, "file", 0o644, 0, 0, len(data), time)
+            SnapshotFile(listed_path(path), "file", 0o644, 0, 0, len(data), time)
             for path, data in content.items()
         ]
         return sorted([*directories, *files], key=lambda file: file.path)

@@ -19,6 +19,8 @@ from managed.drivers.rclone import clean_environment
 
 EVERY_STATUS: Final = tuple(range(-64, 256))
 KEPT_LINES: Final = 2000
+# Of sh, both ways: customers' paths are bytes, and sh takes no argument that is not text.
+SH_ENCODING: Final = "latin-1"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def run_for_lines(
         if register_child is not None:
             register_child(running.process.pgid)
         for line in running:
-            on_line(line)
+            on_line(_text(line))
         ended = True
     finally:
         if not ended:
@@ -73,15 +75,18 @@ def _prepared(
             f"{program} is missing", hint="It is part of the package util-linux."
         ) from error
     return runner.bake(
-        *arguments,
+        *(os.fsencode(argument).decode(SH_ENCODING) for argument in arguments),
         _env=clean_environment(environment),
-        _err=lambda line: errors.append(line.rstrip("\n")),
+        _err=lambda line: errors.append(_text(line).rstrip("\n")),
         _ok_code=EVERY_STATUS,
         _new_group=True,
         _tty_out=False,
-        _encoding="utf-8",
-        _decode_errors="replace",
+        _encoding=SH_ENCODING,
     )
+
+
+def _text(line: str) -> str:
+    return line.encode(SH_ENCODING).decode(errors="replace")
 
 
 def _ended(running: sh.RunningCommand, errors: Sequence[str]) -> Ended:

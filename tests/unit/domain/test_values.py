@@ -189,6 +189,23 @@ def test_every_difference_from_the_manifest_is_found(files: list[SnapshotFile]) 
     assert len(snapshot_differences([ENTRY], files)) == 1
 
 
+def latin(last: str, *, size: int) -> ManifestEntry:
+    return ManifestEntry(f"/srv/latin-{last}", EntryKind.FILE, 0o644, 0, 0, 1, size=size)
+
+
+def listed(size: int) -> SnapshotFile:
+    return SnapshotFile("/srv/latin-\ufffd", "file", 0o644, 0, 0, size, "")
+
+
+def test_names_that_are_listed_as_one_are_matched_by_what_they_look_like() -> None:
+    manifest = [latin("\udce8", size=1), latin("\udce9", size=2), latin("\ufffd", size=3)]
+
+    assert snapshot_differences(manifest, [listed(3), listed(1), listed(2)]) == []
+    assert snapshot_differences(manifest, [listed(3), listed(1), listed(1)])
+    assert len(snapshot_differences(manifest, [listed(3), listed(1)])) == 1
+    assert len(snapshot_differences(manifest, [listed(n) for n in (1, 2, 3, 3)])) == 1
+
+
 def test_contents_are_compared_by_digest() -> None:
     assert content_differences([ENTRY], {"/etc/fstab": "ab" * 32}) == []
     assert content_differences([ENTRY], {"/etc/fstab": "cd" * 32})

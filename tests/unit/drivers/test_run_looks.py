@@ -22,17 +22,17 @@ BOOT = "3243caaf-89ba-4050-b038-a41775bdc57c"
 
 
 def test_states_are_read_with_boot_and_status() -> None:
-    finished = report_of(f"finished 3 {BOOT}\nhello\n".encode(), 0)
+    finished = report_of(f"managed-look: finished 3 {BOOT}\nhello\n".encode(), 0)
     assert (finished.state, finished.exit_status) == (RunState.FINISHED, 3)
     assert (finished.boot_id, finished.log, finished.next_offset) == (BOOT, "hello\n", 6)
-    unknown = report_of(f"unknown {BOOT}\nhalf".encode(), 10)
+    unknown = report_of(f"managed-look: unknown {BOOT}\nhalf".encode(), 10)
     assert (unknown.state, unknown.exit_status, unknown.boot_id) == (RunState.UNKNOWN, None, BOOT)
     assert (unknown.log, unknown.next_offset) == ("half", 14)
-    assert report_of(b"absent\n", 7).next_offset == 7
+    assert report_of(b"managed-look: absent\n", 7).next_offset == 7
 
 
 def test_a_status_without_a_boot_id_is_still_a_status() -> None:
-    report = report_of(b"finished 0 \n", 0)
+    report = report_of(b"managed-look: finished 0 \n", 0)
     assert (report.exit_status, report.boot_id) == (0, "")
 
 
