@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from managed.domain.events import Event, NewEvent
-from managed.storage.database import reading, writing
+from managed.storage.database import reading, take_time, writing
 from managed.storage.tables import events, jobs
 
 _LOCK_SECONDS = 5
@@ -101,6 +101,7 @@ def _make_partition(connection: Connection, first: datetime, after: datetime) ->
     OF would lock all events. Who else makes partitions waits for us at the first lock.
     """
     name = f"events_{first:%Y_%m}"
+    take_time(connection)
     connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
     connection.execute(text("LOCK TABLE ONLY events IN SHARE UPDATE EXCLUSIVE MODE"))
     if connection.execute(select(func.to_regclass(name))).scalar_one() is not None:
