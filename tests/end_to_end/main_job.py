@@ -28,15 +28,9 @@ from managed.storage.database import open_database
 from managed.wiring import Installation
 from tests.end_to_end import odd_files
 from tests.support.clean_after import cleaned_after_death
+from tests.support.embedded import argv_of, parts_of, with_embedded_storage
 
 WORKER, CLOCK = b"celery", b"workers.schedule"
-
-
-def argv_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 @dataclass
@@ -69,11 +63,7 @@ class Chaos:
         """The direct children of the service that are this part; what they had started must die
         with them by itself.
         """
-        pids = [
-            process.pid
-            for process in running_processes()
-            if process.parent == self.service_pid and what in argv_of(process.pid)
-        ]
+        pids = parts_of(self.service_pid, what)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         return pids
@@ -92,7 +82,7 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self.stopped.wait(0.5):
-            self.seen |= {argv_of(process.pid) for process in running_processes()}
+            self.seen |= {b" ".join(argv_of(process.pid)) for process in running_processes()}
 
     def stop(self) -> bytes:
         self.stopped.set()
@@ -221,7 +211,9 @@ def main_job_run(base: Path) -> Iterator[Run]:
         service = DemoService(settings, console.print)
         service.start()
         pid = int((settings.state / "service.pid").read_text())
-        installation = Installation(settings, open_database(settings.database))
+        installation = Installation(
+            with_embedded_storage(settings, pid), open_database(settings.database)
+        )
         chaos = Chaos(pid)
         report = DemoReport.begin(base / "report.json", STEPS)
 

@@ -19,7 +19,8 @@ from managed.domain.errors import ManagedError
 from managed.drivers.processes import descendants, running_processes
 from managed.lab.demo import STEPS
 from managed.lab.ports import free_port
-from tests.end_to_end.main_job import PLANTED, Run, argv_of, main_job_run
+from tests.end_to_end.main_job import PLANTED, Run, main_job_run
+from tests.support.embedded import argv_of
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
@@ -44,8 +45,9 @@ def test_every_step_holds_although_workers_were_killed(run: Run) -> None:
 def test_nothing_ran_twice(run: Run) -> None:
     """As the world tells it: one run of apt, one snapshot in the bucket, one restore."""
     history = run.demo.on_server("cat", "/var/log/apt/history.log")
-    upgrades = [line for line in history.splitlines() if line.startswith("Upgrade: ")]
-    assert len(upgrades) == 1, "the updates went in by one run of apt"
+    ours = [entry for entry in history.split("\n\n") if "upgrade --with-new-pkgs" in entry]
+    assert len(ours) == 1, "the updates went in by one run of apt"
+    assert "\nUpgrade: " in ours[0]
     world = run.installation.world
     snapshots = world.repositories.snapshots(world.repository(run.demo.server["id"]))
     assert len(snapshots) == 1, "restic ran once"
@@ -90,11 +92,9 @@ def test_no_worker_left_a_playbook_restic_or_rescue_session_behind(run: Run) -> 
         argv
         for process in running_processes()
         if process.pid not in ours
-        and (argv := argv_of(process.pid))
-        and str(run.installation.settings.state).encode() in argv
-        and b"qemu" not in argv
-        and b"libvirt" not in argv
-        and b"virtlogd" not in argv
+        and str(run.installation.settings.state).encode()
+        in (argv := b" ".join(argv_of(process.pid)))
+        and not any(word in argv for word in (b"qemu", b"libvirt", b"virtlogd", b"clean_after"))
     ]
     assert strays == []
     hypervisor = run.installation.world.hypervisor_of(run.demo.server["node_id"])

@@ -22,15 +22,16 @@ import pytest
 from managed.cli import run
 from managed.domain.errors import GatewayUnavailable, ObjectStoreUnavailable
 from managed.domain.jobs import JobKind
-from managed.domain.secrets import Secret, new_password
+from managed.domain.secrets import new_password
 from managed.drivers.gateway import RcloneGateway
 from managed.drivers.processes import descendants, running_processes
-from managed.drivers.s3 import S3ObjectStore, S3Settings
+from managed.drivers.s3 import S3ObjectStore
 from managed.drivers.ssh.keys import new_key_pair
 from managed.lab.demo_service import clean_up
 from managed.lab.ports import free_port
 from managed.settings import Settings, settings
 from managed.wiring import open_installation, utc_now
+from tests.support.embedded import argv_of, parts_of, with_embedded_storage
 from tests.support.local_sshd import local_sshd
 from tests.support.storage import Intruder
 from tests.support.waiting import wait_until
@@ -45,13 +46,6 @@ PARTS = {
     "worker": b"-m celery",
     "clock": b"-m workers.schedule",
 }
-
-
-def argv_of(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
 
 
 @dataclass
@@ -94,11 +88,7 @@ class Service:
 
     def part(self, word: bytes) -> int:
         """The one direct child of the service that has this word on its command line."""
-        found = [
-            process.pid
-            for process in running_processes()
-            if process.parent == self.process.pid and word in b" ".join(argv_of(process.pid))
-        ]
+        found = parts_of(self.process.pid, word)
         assert len(found) <= 1
         return found[0] if found else 0
 
@@ -119,22 +109,15 @@ class Service:
             "clock": self._job_is_done,
         }[name]()
 
-    @property
-    def _bucket(self) -> S3Settings:
-        keys = json.loads((self.settings.keys / "s3.json").read_text())
-        argv = argv_of(self.part(PARTS["s3"]))
-        return S3Settings(
-            endpoint=f"http://{argv[argv.index(b'--addr') + 1].decode()}",
-            region=self.settings.s3_region,
-            bucket=self.settings.s3_bucket,
-            access_key=Secret(keys["access_key"]),
-            secret_key=Secret(keys["secret_key"]),
-        )
+    def inside(self) -> Settings:
+        """The settings of its parts. LookupError or ValueError while there is no S3 server."""
+        return with_embedded_storage(self.settings, self.process.pid)
 
     def _s3_lists(self) -> bool:
         try:
-            return list(S3ObjectStore(self._bucket, timeout=5).keys("nothing/")) == []
-        except (ObjectStoreUnavailable, ValueError):
+            bucket = open_installation(self.inside()).bucket_settings
+            return list(S3ObjectStore(bucket, timeout=5).keys("nothing/")) == []
+        except (ObjectStoreUnavailable, LookupError, ValueError):
             return False
 
     def _gateway_lets_in(self) -> bool:
