@@ -70,6 +70,8 @@ def _show(error: ManagedError, *, as_json: bool) -> None:
     console.print(f"[bold red]error:[/] {_plain(error.message)}", highlight=False)
     if error.hint:
         console.print(f"[dim]{_plain(error.hint)}[/]", highlight=False)
+    if log := error.details.get("log"):
+        console.print(str(log), style="dim", markup=False, highlight=False)
 
 
 def _show_misuse(error: TyperException, *, as_json: bool) -> None:
