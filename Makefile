@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 # Images, cells and the lab's own libvirt need root; for others these commands go through sudo.
-AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+AS_ROOT := scripts/as-root
 # Two processes, whole files each; the longest file comes first (tests/conftest.py).
 PYTEST := $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest \
 	--numprocesses 2 --dist loadfile --no-loadscope-reorder $(TESTS)
@@ -19,28 +19,33 @@ help:  ## Explain the targets (this)
 	@echo 'Settings come from the environment (MANAGED_…, see managed/settings.py), such as'
 	@echo 'MANAGED_LISTEN_PORT=8080 or MANAGED_DEBIAN_MIRROR. State and logs are in var/.'
 
+.PHONY: root
+root:
+	@$(AS_ROOT) true
+
 .PHONY: setup
 setup:  ## Install packages and the Python environment; quick when nothing is to do
 	@scripts/bootstrap.sh
 
 .PHONY: demo
-demo: setup  ## Run the main job on a real VPS (about 25 minutes without KVM); KEEP=1 leaves it up
+demo: root setup  ## Run the main job on a real VPS (about 25 minutes without KVM); KEEP=1 leaves it up
 	@$(AS_ROOT) $(BIN)/managed demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 .PHONY: demo-down
-demo-down: setup  ## End what `make demo KEEP=1` has left up
+demo-down: root setup  ## End what `make demo KEEP=1` has left up
 	@$(AS_ROOT) $(BIN)/managed demo --down
 
 .PHONY: serve
-serve: setup  ## Start the embedded service on 127.0.0.1:8000 and stay up
+serve: root setup  ## Start the embedded service on 127.0.0.1:8000 and stay up
 	@$(AS_ROOT) $(BIN)/managed serve
 
 .PHONY: test
 test: images  ## Run all tests, the whole main job on a real VM included; TESTS=path for some
+	@[ -n "$(TESTS)" ] || echo 'Running all tests: without KVM about half an hour, most of it one run on a VM.'
 	@$(PYTEST)
 
 .PHONY: test-fast
-test-fast: setup  ## Run all tests that need no VM (under 5 minutes)
+test-fast: root setup  ## Run all tests that need no VM (under 5 minutes)
 	@$(PYTEST) -m "not vm"
 
 .PHONY: lint
@@ -57,11 +62,11 @@ format: setup  ## Put the source in order
 	@$(BIN)/ruff format .
 
 .PHONY: images
-images: setup  ## Build the rescue image, the operating systems and restic
+images: root setup  ## Build the rescue image, the operating systems and restic
 	@$(AS_ROOT) $(BIN)/managed images build
 
 .PHONY: doctor
-doctor: setup  ## Check tools, versions and permissions, and say how to mend them
+doctor: root setup  ## Check tools, versions and permissions, and say how to mend them
 	@$(AS_ROOT) $(BIN)/managed doctor
 
 .PHONY: clean
