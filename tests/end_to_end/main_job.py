@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from managed.domain.secrets import SecretPurpose
@@ -31,6 +32,8 @@ from tests.support.clean_after import cleaned_after_death
 from tests.support.embedded import argv_of, parts_of, with_embedded_storage
 
 WORKER, CLOCK = b"celery", b"workers.schedule"
+# After a kill the successor comes when the lease has run out and the clock sends the job again.
+SOONER = {"MANAGED_LEASE_SECONDS": "15", "MANAGED_RESEND_SECONDS": "10"}
 
 
 @dataclass
@@ -198,13 +201,16 @@ class Run:
 @contextmanager
 def main_job_run(base: Path) -> Iterator[Run]:
     """Service and server stay up inside; everything is removed afterwards."""
-    settings = Settings(
-        state_dir=base / "state", images_dir=Settings().images, listen_port=free_port()
-    )
     console = Console(width=120)
-    build_missing_images(settings, console.print)
     watcher = Watcher()
     with ExitStack() as at_the_end:
+        environment = at_the_end.enter_context(pytest.MonkeyPatch.context())
+        for name, value in SOONER.items():
+            environment.setenv(name, value)
+        settings = Settings(
+            state_dir=base / "state", images_dir=Settings().images, listen_port=free_port()
+        )
+        build_missing_images(settings, console.print)
         at_the_end.callback(clean_up, settings, console.print)
         at_the_end.callback(watcher.stop)
         at_the_end.enter_context(cleaned_after_death(settings.state))
