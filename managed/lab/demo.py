@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import httpx
 from rich.console import Console
 
 from managed.client import ManagedClient
 from managed.domain.connections import Endpoint, KeyPair
 from managed.domain.errors import CommandFailed, ManagedError, ServerUnreachable
+from managed.drivers.local_ports import port_is_free
 from managed.drivers.ssh.keys import new_key_pair
 from managed.drivers.ssh.shell import SshShell
 from managed.lab.breakage import break_server
@@ -61,7 +61,7 @@ def run_demo(settings: Settings, *, keep: bool) -> int:
         update={
             "state_dir": settings.state / "demo" / "state",
             "images_dir": settings.images,
-            "listen_port": settings.listen_port if _is_free(settings) else free_port(),
+            "listen_port": _own_port(settings),
         }
     )
     report = DemoReport.begin(settings.state / "demo" / "report.json", STEPS)
@@ -278,12 +278,10 @@ class Demo:
             raise CommandFailed("the server still answers: it is not destroyed")
 
 
-def _is_free(settings: Settings) -> bool:
-    try:
-        httpx.get(f"{service_url(settings)}/healthz", timeout=1)
-    except httpx.HTTPError:
-        return True
-    return False
+def _own_port(settings: Settings) -> int:
+    """Another service may be up on the port that is set; the demo starts its own all the same."""
+    port = settings.listen_port
+    return port if port_is_free(port, settings.listen_address) else free_port()
 
 
 def _interrupt(*_: object) -> None:
