@@ -7,7 +7,7 @@ is idempotent unless its docstring says otherwise; all durations are seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +32,11 @@ from managed.domain.snapshots import (
 
 Emit = Callable[[str, Mapping[str, Json]], None]
 """Takes an event's static name and its data; data never holds a secret."""
+
+RegisterChild = Callable[[int], None]
+"""Takes the process group that begins to work for a step, so that whoever takes the job over can
+end it. It may raise, as when the lease is lost: then the group is ended at once.
+"""
 
 
 Clock = Callable[[], datetime]
@@ -178,7 +183,9 @@ class Snapshots(Protocol):
     """The catalogue of backups. A backup is good when verified, not before."""
 
     def add(self, record: SnapshotRecord) -> None:
-        """The same snapshot again is fine."""
+        """The same record again is fine; EvidenceMissing when the snapshot is on record as another
+        job's, or with other evidence.
+        """
         ...
 
     def mark_verified(
@@ -458,7 +465,7 @@ class Playbooks(Protocol):
         variables: Mapping[str, Json],
         secrets: Mapping[str, Secret],
         emit: Emit,
-        register_child: Callable[[int], None],
+        register_child: RegisterChild,
         timeout: float,
     ) -> PlaybookReport:
         """Run `playbooks/<playbook>.yml` on one server and wait.
@@ -477,26 +484,51 @@ class Playbooks(Protocol):
 
 
 class BackupRepositories(Protocol):
-    """restic on the provider's side: directly on the bucket, never through the gateway."""
+    """restic on the provider's side: directly on the bucket, never through the gateway.
 
-    def create(self, repository: RepositoryAddress) -> str:
+    The process group that works for a method is given to its `register_child`, and dies with this
+    process.
+    """
+
+    def create(
+        self, repository: RepositoryAddress, register_child: RegisterChild | None = None
+    ) -> str:
         """Make the repository with its first key; existing with this password is fine.
 
         Returns the key's id, to be kept as `key_id`. Call it before the server is let in at the
-        gateway: the id is trusted because nobody else could have put a key there.
+        gateway: the id is trusted because nobody else could have put a key there. RepositoryLocked
+        while somebody else may still be making it.
         """
         ...
 
-    def snapshots(self, repository: RepositoryAddress) -> Sequence[Snapshot]:
+    def snapshots(
+        self, repository: RepositoryAddress, register_child: RegisterChild | None = None
+    ) -> Sequence[Snapshot]:
         """All snapshots, oldest first. NoBackup when the repository does not exist."""
         ...
 
-    def files(self, repository: RepositoryAddress, snapshot_id: str) -> Sequence[SnapshotFile]:
-        """Every path of a snapshot with its metadata; paths as `manifests.listed_path` says."""
+    def files(
+        self,
+        repository: RepositoryAddress,
+        snapshot_id: str,
+        register_child: RegisterChild | None = None,
+    ) -> AbstractContextManager[Iterator[SnapshotFile]]:
+        """Every path of a snapshot with its metadata, read as it is asked for: in tree order of
+        the names' bytes, the paths as `manifests.listed_path` says. It may be left before its end.
+        """
         ...
 
-    def file_content(self, repository: RepositoryAddress, snapshot_id: str, path: str) -> bytes:
-        """One file's content; NotFound when the snapshot does not hold it."""
+    def file_digest(
+        self,
+        repository: RepositoryAddress,
+        snapshot_id: str,
+        path: str,
+        largest: int,
+        register_child: RegisterChild | None = None,
+    ) -> str:
+        """The SHA-256 (hexadecimal) of one file's content. NotFound when the snapshot does not
+        hold it, EvidenceMissing as soon as it is seen to have more than `largest` bytes.
+        """
         ...
 
     def check(
@@ -505,12 +537,11 @@ class BackupRepositories(Protocol):
         part: int,
         parts: int,
         emit: Emit,
-        register_child: Callable[[int], None] | None = None,
+        register_child: RegisterChild | None = None,
     ) -> Check:
         """Check structure and the `part`-th (from 1) of `parts` equal parts of all data.
 
-        What is wrong with the repository is in the answer, not raised. The process group that
-        works is given to `register_child` and dies with this process.
+        What is wrong with the repository is in the answer, not raised.
         """
         ...
 
@@ -519,11 +550,14 @@ class BackupRepositories(Protocol):
         out of the repository to the quarantine prefix; returns the names moved, sorted.
 
         To be called before the other methods whenever the server may be hostile, and while no
-        backup of ours runs. NoBackup when the repository does not exist.
+        backup of ours runs. NoBackup when the repository does not exist. No process works for it:
+        it may be done by two at once.
         """
         ...
 
-    def unlock(self, repository: RepositoryAddress) -> None:
+    def unlock(
+        self, repository: RepositoryAddress, register_child: RegisterChild | None = None
+    ) -> None:
         """Remove stale locks."""
         ...
 

@@ -106,6 +106,11 @@ def listed_path(path: str) -> str:
     return re.sub("[\udc80-\udcff]", REPLACED, path)
 
 
+def is_ambiguous(path: str) -> bool:
+    """Whether restic's JSON can't tell this path from others."""
+    return REPLACED in listed_path(path)
+
+
 def tree_order(path: str) -> list[bytes]:
     """The key that sorts absolute paths in tree order."""
     return path.encode("utf-8", "surrogateescape").split(b"/")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -80,9 +81,17 @@ class Check:
 
 
 @dataclass(frozen=True)
+class KeptObject:
+    """An object that we have put into the bucket, and the SHA-256 of what it has to hold."""
+
+    key: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class SnapshotRecord:
-    """A backup in the catalogue: where its manifest and disk layout lie in the bucket, and what
-    verified it (None: nobody has, so it counts as no backup).
+    """A backup in the catalogue: its manifest and its disk layout in the bucket, and what verified
+    it (None: nobody has, so it counts as no backup).
     """
 
     snapshot_id: str
@@ -91,8 +100,8 @@ class SnapshotRecord:
     time: datetime
     files: int
     size: int
-    manifest_key: str
-    layout_key: str
+    manifest: KeptObject
+    layout: KeptObject
     verified_at: datetime | None = None
     verification: Mapping[str, Json] | None = None
 
@@ -128,12 +137,57 @@ def account_of(server_id: str) -> str:
     return f"srv-{server_id}"
 
 
-def manifest_key(account: str, snapshot_id: str) -> str:
-    return f"manifests/{account}/{snapshot_id}.jsonl.gz"
+def kept_manifest(account: str, snapshot_id: str, content: bytes) -> KeptObject:
+    """Where a backup's manifest is kept. What it holds is part of the key: whatever a server
+    claims later, no manifest is ever overwritten by another one.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    return KeptObject(f"manifests/{account}/{snapshot_id}/{digest}.jsonl.gz", digest)
 
 
-def layout_key(account: str, snapshot_id: str) -> str:
-    return f"layouts/{account}/{snapshot_id}.json"
+def kept_layout(account: str, snapshot_id: str, content: bytes) -> KeptObject:
+    """Where a backup's disk layout is kept; never overwritten either."""
+    digest = hashlib.sha256(content).hexdigest()
+    return KeptObject(f"layouts/{account}/{snapshot_id}/{digest}.json", digest)
+
+
+def job_tag(job_id: str) -> str:
+    """The tag that a job's snapshots get."""
+    return f"job:{job_id}"
+
+
+def snapshots_before(
+    found: Iterable[Snapshot], records: Iterable[SnapshotRecord]
+) -> tuple[str, ...]:
+    """The snapshots that are there and not in the catalogue, such as those of failed backups."""
+    known = {record.snapshot_id for record in records}
+    return tuple(sorted({snapshot.snapshot_id for snapshot in found} - known))
+
+
+def claim_refusal(
+    snapshot_id: str,
+    job_id: str,
+    found: Iterable[Snapshot],
+    before: Collection[str],
+    records: Iterable[SnapshotRecord],
+) -> str | None:
+    """Why the snapshot that a server claims to have made for this job is none; None when it is.
+
+    `found` is what the repository holds now, `before` what `snapshots_before` said before the
+    server was let in, `records` its catalogue. A snapshot's tags and time are written by the
+    server: they can show a mistake, but of a lie only the bucket tells, where it was absent before.
+    """
+    snapshot = next((one for one in found if one.snapshot_id == snapshot_id), None)
+    if snapshot is None:
+        return "is not in the repository"
+    other = next((record for record in records if record.snapshot_id == snapshot_id), None)
+    if other is not None and other.job_id != job_id:
+        return f"was made by job {other.job_id}"
+    if snapshot_id in before:
+        return "was there before this job's backup began"
+    if job_tag(job_id) not in snapshot.tags:
+        return "does not bear this job's tag"
+    return None
 
 
 def snapshot_to_restore(

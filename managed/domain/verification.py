@@ -1,15 +1,32 @@
-"""Does a snapshot hold what its manifest says? Decisions on what was read from the bucket."""
+"""Does a snapshot hold what its manifest says? Decisions on what was read from the bucket.
+
+Root on the server wrote both sides, and there may be millions of files: nothing is held of them
+but what differs.
+"""
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import nsmallest
+from itertools import zip_longest
 from typing import Final, NamedTuple
 
-from managed.domain.manifests import EntryKind, ManifestEntry, listed_path
+from managed.domain.errors import EvidenceMissing
+from managed.domain.manifests import (
+    EntryKind,
+    ManifestEntry,
+    is_ambiguous,
+    listed_path,
+    tree_order,
+)
 from managed.domain.snapshots import SnapshotFile
 
+MOST_FILES: Final = 20_000_000
+"""No listing goes on for longer: a snapshot can be written so that it has no end."""
+
+MOST_UNMATCHED: Final = 10_000
 _KINDS: Final = {
     "file": EntryKind.FILE,
     "dir": EntryKind.DIRECTORY,
@@ -31,42 +48,46 @@ class _Shape(NamedTuple):
     size: int | None
 
 
+class _Listed(NamedTuple):
+    """A file of either side under the path that restic's JSON has for it."""
+
+    path: str
+    shape: _Shape
+
+
 def snapshot_differences(
     manifest: Iterable[ManifestEntry], files: Iterable[SnapshotFile]
-) -> list[str]:
+) -> Iterator[str]:
     """Sentences for every path that one has and the other has not, or that differs in kind,
-    owner, mode or size. Sockets are nobody's, and restic keeps nothing of / itself. Several names
-    that are not UTF-8 can be listed as one: then there must be as many files of each shape.
+    owner, mode or size; both in tree order of their names' bytes. Sockets are nobody's, and restic
+    keeps nothing of / itself. Several names that are not UTF-8 can be listed as one: then there
+    must be as many files of each shape. EvidenceMissing when there is no end to the files.
     """
-    listed: defaultdict[str, Counter[_Shape]] = defaultdict(Counter)
-    for file in files:
-        if file.kind != "socket":
-            kind, owner = _KINDS.get(file.kind), (file.uid, file.gid)
-            listed[file.path][_shape(kind, owner, file.mode, file.size)] += 1
-    problems = []
+    unmatched = _Unmatched()
+    for wanted, seen in _side_by_side(_listed_entries(manifest), _listed_files(files)):
+        path = wanted.path if wanted else seen.path if seen else ""
+        if is_ambiguous(path):
+            unmatched.take(wanted, seen)
+        else:
+            yield from _differences(path, wanted and wanted.shape, seen and seen.shape)
+    yield from unmatched.differences()
+
+
+def _listed_entries(manifest: Iterable[ManifestEntry]) -> Iterator[_Listed]:
     for entry in manifest:
         if entry.path != "/":
-            problems += _taken_from(listed[listed_path(entry.path)], entry)
-    for path, left in listed.items():
-        sentence = f"{path!r} is in the snapshot, but not in the manifest"
-        problems += [sentence] * left.total()
-    return problems
+            owner = (entry.uid, entry.gid)
+            shape = _shape(entry.kind, owner, entry.mode, entry.size)
+            yield _Listed(listed_path(entry.path), shape)
 
 
-def _taken_from(listed: Counter[_Shape], entry: ManifestEntry) -> list[str]:
-    """Take what fits the entry best out of the files listed under its path; say what differs."""
-    wanted = _shape(entry.kind, (entry.uid, entry.gid), entry.mode, entry.size)
-    seen = wanted if wanted in listed else next(iter(listed), None)
-    if seen is None:
-        return [f"{entry.path!r} is not in the snapshot"]
-    listed[seen] -= 1
-    if not listed[seen]:
-        del listed[seen]
-    compared = zip(_Shape._fields, wanted, seen, strict=True)
-    names = [name for name, one, other in compared if one != other]
-    if "kind" in names:
-        names = ["kind"]
-    return [f"{entry.path!r}: the {name} differs from the manifest" for name in names]
+def _listed_files(files: Iterable[SnapshotFile]) -> Iterator[_Listed]:
+    for count, file in enumerate(files):
+        if count == MOST_FILES:
+            raise EvidenceMissing(f"the snapshot lists more than {MOST_FILES} files")
+        if file.kind != "socket":
+            kind, owner = _KINDS.get(file.kind), (file.uid, file.gid)
+            yield _Listed(file.path, _shape(kind, owner, file.mode, file.size))
 
 
 def _shape(kind: EntryKind | None, owner: tuple[int, int], mode: int, size: int) -> _Shape:
@@ -78,19 +99,96 @@ def _shape(kind: EntryKind | None, owner: tuple[int, int], mode: int, size: int)
     )
 
 
-def files_to_read(manifest: Sequence[ManifestEntry], seed: str, count: int) -> list[ManifestEntry]:
+def _side_by_side(
+    wanted: Iterator[_Listed], seen: Iterator[_Listed]
+) -> Iterator[tuple[_Listed | None, _Listed | None]]:
+    """Both listings by path; ambiguous names as they come, from both sides at a time: their place
+    in the order is not to be seen, but it is the same on both sides where these agree.
+    """
+    left, right = next(wanted, None), next(seen, None)
+    while left is not None or right is not None:
+        order = _order(left, right)
+        yield (left if order <= 0 else None), (right if order >= 0 else None)
+        if order <= 0:
+            left = next(wanted, None)
+        if order >= 0:
+            right = next(seen, None)
+
+
+def _order(left: _Listed | None, right: _Listed | None) -> int:
+    """Below 0: left is to be taken; above: right; 0: both."""
+    if left is None or right is None:
+        return -1 if right is None else 1
+    if left.path == right.path:
+        return 0
+    ambiguous = is_ambiguous(left.path), is_ambiguous(right.path)
+    if any(ambiguous):
+        return ambiguous[1] - ambiguous[0]
+    return 1 if tree_order(left.path) > tree_order(right.path) else -1
+
+
+class _Unmatched:
+    """Ambiguous names that only one side has shown so far: how often, below 0 for the snapshot."""
+
+    def __init__(self) -> None:
+        self._balance: Counter[_Listed] = Counter()
+
+    def take(self, wanted: _Listed | None, seen: _Listed | None) -> None:
+        for listed, one in ((wanted, 1), (seen, -1)):
+            if listed is not None:
+                self._balance[listed] += one
+                if not self._balance[listed]:
+                    del self._balance[listed]
+        if len(self._balance) > MOST_UNMATCHED:
+            raise EvidenceMissing(
+                f"more than {MOST_UNMATCHED} names that are not UTF-8 differ from the manifest"
+            )
+
+    def differences(self) -> Iterator[str]:
+        by_path: defaultdict[str, list[tuple[_Shape, int]]] = defaultdict(list)
+        for listed, count in self._balance.items():
+            by_path[listed.path].append((listed.shape, count))
+        for path, shapes in by_path.items():
+            wanted = (shape for shape, count in shapes for _ in range(count))
+            seen = (shape for shape, count in shapes for _ in range(-count))
+            for one, other in zip_longest(wanted, seen):
+                yield from _differences(path, one, other)
+
+
+def _differences(path: str, wanted: _Shape | None, seen: _Shape | None) -> Iterator[str]:
+    if seen is None:
+        yield f"{path!r} is not in the snapshot"
+    elif wanted is None:
+        yield f"{path!r} is in the snapshot, but not in the manifest"
+    elif wanted.kind is not seen.kind:
+        yield f"{path!r}: the kind differs from the manifest"
+    else:
+        for name, one, other in zip(_Shape._fields, wanted, seen, strict=True):
+            if one != other:
+                yield f"{path!r}: the {name} differs from the manifest"
+
+
+def files_to_read(manifest: Iterable[ManifestEntry], seed: str, count: int) -> list[ManifestEntry]:
     """Whose content is compared: a few that every restore needs, and others by chance. The seed
     makes the choice repeatable, and another one for the next snapshot.
     """
-    readable = [
-        entry
-        for entry in manifest
-        if entry.kind is EntryKind.FILE and 0 < entry.size <= _LARGEST_SAMPLE
-    ]
-    needed = [entry for entry in readable if entry.path in _ALWAYS_READ]
-    others = [entry for entry in readable if entry.path not in _ALWAYS_READ]
-    chosen = random.Random(seed).sample(others, min(len(others), max(0, count - len(needed))))  # noqa: S311
-    return needed + chosen
+    lots = random.Random(seed)  # noqa: S311
+    needed: list[ManifestEntry] = []
+    others = nsmallest(count, _others(manifest, needed), key=lambda _entry: lots.random())
+    return needed + others[: max(0, count - len(needed))]
+
+
+def _others(
+    manifest: Iterable[ManifestEntry], needed: list[ManifestEntry]
+) -> Iterator[ManifestEntry]:
+    """The files that can be read whole, but those that are needed: these go to their list."""
+    for entry in manifest:
+        if entry.kind is not EntryKind.FILE or not 0 < entry.size <= _LARGEST_SAMPLE:
+            continue
+        if entry.path in _ALWAYS_READ:
+            needed.append(entry)
+        else:
+            yield entry
 
 
 def content_differences(entries: Sequence[ManifestEntry], digests: Mapping[str, str]) -> list[str]:

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from managed.domain.manifests import (
-    REPLACED,
     EntryKind,
     EntrySource,
     ManifestEntry,
+    is_ambiguous,
     listed_path,
     merged_by_path,
     parsed_entry,
@@ -35,6 +35,7 @@ RESTIC_KINDS = {
     "chardev": EntryKind.CHARACTER_DEVICE,
     "dev": EntryKind.BLOCK_DEVICE,
 }
+SHOWN_PROBLEMS = 3
 GO_SETUID, GO_SETGID, GO_STICKY = 1 << 23, 1 << 22, 1 << 20
 
 
@@ -111,11 +112,6 @@ def nanoseconds(text: str) -> int:
     return seconds * 1_000_000_000 + int((found.group(7) or "").ljust(9, "0"))
 
 
-def is_ambiguous(path: str) -> bool:
-    """Whether restic's JSON can't tell this path from others."""
-    return REPLACED in listed_path(path)
-
-
 def seen_paths(
     first: Iterable[Recorded], second: Iterable[ScannedFile], nodes: Iterable[Node]
 ) -> Iterator[Seen]:
@@ -151,7 +147,7 @@ def _without_ambiguous(seen: Iterable[Seen], aside: list[Seen]) -> Iterator[Seen
 
 def _clear_nodes(nodes: Iterable[Node], aside: dict[str, list[Node]]) -> Iterator[Node]:
     for node in nodes:
-        if REPLACED in node.path:
+        if is_ambiguous(node.path):
             aside.setdefault(node.path, []).append(node)
         else:
             yield node
@@ -202,6 +198,16 @@ def verdict(seen: Seen) -> str:
     if is_stable(seen) and seen.first is not None and agrees(seen.first.entry, seen.node):
         return "server"
     return "snapshot"
+
+
+def incompleteness(problems: list[str]) -> dict[str, str]:
+    """Why a snapshot that lacks something is no good backup, as the error of a result."""
+    more = len(problems) - SHOWN_PROBLEMS
+    return {
+        "code": "evidence-missing",
+        "detail": f"the snapshot is incomplete: {'; '.join(problems[:SHOWN_PROBLEMS])}"
+        + (f" (and {more} more)" if more > 0 else ""),
+    }
 
 
 def listed_entry(seen: Seen, sha256: str = "") -> ManifestEntry:

@@ -7,7 +7,7 @@ RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in the environment.
 
 Beside result.json the run's directory gets manifest.jsonl.gz and layout.json. Exit status 0: the
 snapshot is complete. 3: there is a snapshot, but something is missing from it (`incomplete` in
-the result says what): not a good backup. Anything else: no backup.
+the result says what, and `error` what comes first): not a good backup. Anything else: no backup.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from managed.domain.manifests import (
     ManifestEntry,
     entry_line,
+    is_ambiguous,
     manifest_lines,
     merged_by_path,
     parsed_entry,
@@ -31,7 +32,7 @@ from managed.server_scripts._backup_manifest import (
     Node,
     Recorded,
     Seen,
-    is_ambiguous,
+    incompleteness,
     parsed_node,
     recorded_line,
     seen_paths,
@@ -225,7 +226,7 @@ def take_backup(wanted: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         backup.clean()
     for problem in backup.incomplete[:SHOWN_PATHS]:
         say(f"incomplete: {problem}")
-    return (INCOMPLETE if backup.incomplete else 0), {
+    result: dict[str, Any] = {
         "snapshot_id": snapshot,
         "complete": not backup.incomplete,
         "incomplete": backup.incomplete[:SHOWN_PATHS],
@@ -241,6 +242,9 @@ def take_backup(wanted: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         "layout": "layout.json",
         "seconds": backup.watch.seconds,
     }
+    if backup.incomplete:
+        return INCOMPLETE, {**result, "error": incompleteness(backup.incomplete)}
+    return 0, result
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, Row, insert, select, update
 
-from managed.domain.errors import Json, NotFound
-from managed.domain.snapshots import SnapshotRecord
+from managed.domain.errors import EvidenceMissing, Json, NotFound
+from managed.domain.snapshots import KeptObject, SnapshotRecord
 from managed.storage.database import reading, writing
 from managed.storage.tables import snapshots
 
@@ -20,9 +21,10 @@ class Catalogue:
 
     def add(self, record: SnapshotRecord) -> None:
         with writing(self._engine) as connection:
-            known = select(snapshots.c.id).where(snapshots.c.id == record.snapshot_id)
-            if connection.execute(known).scalar() is not None:
-                return
+            query = select(snapshots).where(snapshots.c.id == record.snapshot_id)
+            row = connection.execute(query).one_or_none()
+            if row is not None:
+                return _require_same(_record(row), record)
             connection.execute(
                 insert(snapshots).values(
                     id=record.snapshot_id,
@@ -31,10 +33,13 @@ class Catalogue:
                     time=record.time,
                     files=record.files,
                     size=record.size,
-                    manifest_key=record.manifest_key,
-                    layout_key=record.layout_key,
+                    manifest_key=record.manifest.key,
+                    manifest_sha256=record.manifest.sha256,
+                    layout_key=record.layout.key,
+                    layout_sha256=record.layout.sha256,
                 )
             )
+            return None
 
     def mark_verified(self, snapshot_id: str, evidence: Mapping[str, Json], now: datetime) -> None:
         with writing(self._engine) as connection:
@@ -62,6 +67,15 @@ class Catalogue:
             return [_record(row) for row in connection.execute(query)]
 
 
+def _require_same(known: SnapshotRecord, record: SnapshotRecord) -> None:
+    if replace(known, verified_at=None, verification=None) != record:
+        raise EvidenceMissing(
+            f"snapshot {record.snapshot_id} is on record already, with other evidence",
+            snapshot_id=record.snapshot_id,
+            job_id=known.job_id,
+        )
+
+
 def _record(row: Row[Any]) -> SnapshotRecord:
     return SnapshotRecord(
         snapshot_id=row.id,
@@ -70,8 +84,8 @@ def _record(row: Row[Any]) -> SnapshotRecord:
         time=row.time,
         files=row.files,
         size=row.size,
-        manifest_key=row.manifest_key,
-        layout_key=row.layout_key,
+        manifest=KeptObject(row.manifest_key, row.manifest_sha256),
+        layout=KeptObject(row.layout_key, row.layout_sha256),
         verified_at=row.verified_at,
         verification=row.verification,
     )

@@ -4,24 +4,35 @@ from the provider's side. Without the verification there is no good backup.
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 from managed.domain.errors import EvidenceMissing, Json, RepositoryDamaged
 from managed.domain.jobs import JobKind
-from managed.domain.secrets import Secret, SecretPurpose, new_password
+from managed.domain.manifests import ManifestEntry
+from managed.domain.secrets import SecretPurpose, new_password
 from managed.domain.snapshots import (
     SnapshotRecord,
     account_of,
     backup_claim,
-    layout_key,
-    manifest_key,
+    claim_refusal,
+    job_tag,
+    kept_layout,
+    kept_manifest,
+    snapshots_before,
 )
 from managed.domain.verification import content_differences, files_to_read, snapshot_differences
 from managed.workflows.parts.detached import RUNS_DIRECTORY, ServerScript, detached, texts
 from managed.workflows.parts.gateway_socket import repository_url
-from managed.workflows.parts.kept_evidence import LARGEST_LAYOUT, LARGEST_MANIFEST, kept_manifest
+from managed.workflows.parts.kept_evidence import (
+    LARGEST_LAYOUT,
+    LARGEST_MANIFEST,
+    kept_content,
+    manifest_entries,
+)
 from managed.workflows.parts.prepare import RESTIC_ON_SERVERS, prepare
+from managed.workflows.parts.repository_access import key_hint, repository_secrets
 from managed.workflows.parts.run_records import forget_runs
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
@@ -29,6 +40,7 @@ _BACKUP_SECONDS = 3600
 _PARTS = 30
 _FILES_READ = 8
 _SHOWN = 20
+_MOST_UNKNOWN = 10_000
 
 
 def open_repository(context: StepContext) -> Outcome:
@@ -39,11 +51,19 @@ def open_repository(context: StepContext) -> Outcome:
         server_id, SecretPurpose.GATEWAY_PASSWORD, new_password()
     )
     if not world.servers.repository_key(server_id):
-        key_id = world.repositories.create(world.repository(server_id))
+        key_id = world.repositories.create(world.repository(server_id), context.register_child)
         world.servers.set_repository_key(server_id, key_id)
-    world.repositories.quarantine(world.repository(server_id))
+    repository = world.repository(server_id)
+    world.repositories.quarantine(repository)
+    found = world.repositories.snapshots(repository, context.register_child)
+    before = snapshots_before(found, world.snapshots.of_server(server_id))
+    if len(before) > _MOST_UNKNOWN:
+        raise RepositoryDamaged(
+            f"the repository holds {len(before)} snapshots that no job has on record",
+            hint="Whoever is root there has planted them; remove them with restic's forget.",
+        )
     world.gateway.admit(account_of(server_id), account_password)
-    return Done({"account": account_of(server_id)})
+    return Done({"account": account_of(server_id), "snapshots_before": list(before)})
 
 
 def take(context: StepContext) -> Outcome:
@@ -56,7 +76,7 @@ def take(context: StepContext) -> Outcome:
             "repository": repository_url(account),
             "restic": RESTIC_ON_SERVERS,
             "hostname": server.name,
-            "tags": [f"job:{context.job.job_id}"],
+            "tags": [job_tag(context.job.job_id)],
             "excludes": [],
         },
         limit=context.scaled(_BACKUP_SECONDS),
@@ -71,34 +91,53 @@ def take(context: StepContext) -> Outcome:
     return Done({**found, "run_id": run_id}, warnings=texts(found.get("warnings")))
 
 
+def find_snapshot(context: StepContext) -> Outcome:
+    """This run's snapshot, as the bucket shows it: root on the server may name an older one."""
+    world, server_id, job_id = context.world, context.job.server_id, context.job.job_id
+    snapshot_id = backup_claim(context.result_of("take")).snapshot_id
+    repository = world.repository(server_id)
+    quarantined = world.repositories.quarantine(repository)
+    refusal = claim_refusal(
+        snapshot_id,
+        job_id,
+        world.repositories.snapshots(repository, context.register_child),
+        texts(context.result_of("open_repository")["snapshots_before"]),
+        world.snapshots.of_server(server_id),
+    )
+    if refusal is not None:
+        raise EvidenceMissing(
+            f"the snapshot that the server names {refusal}", snapshot_id=snapshot_id
+        )
+    return Done(
+        {"snapshot_id": snapshot_id, "quarantined": list(quarantined)},
+        warnings=_said_of(quarantined),
+    )
+
+
 def keep_manifest(context: StepContext) -> Outcome:
     """Fetch manifest and disk layout out of the customer's reach, and note the snapshot."""
     world, server_id = context.world, context.job.server_id
-    account, taken = account_of(server_id), context.result_of("take")
-    claim = backup_claim(taken)
-    snapshot_id, run_id = claim.snapshot_id, str(taken["run_id"])
-    keys = {
-        "manifest.jsonl.gz": manifest_key(account, snapshot_id),
-        "layout.json": layout_key(account, snapshot_id),
-    }
-    limits = {"manifest.jsonl.gz": LARGEST_MANIFEST, "layout.json": LARGEST_LAYOUT}
-    for name, key in keys.items():
-        path = f"{RUNS_DIRECTORY}/{run_id}/{name}"
-        content = world.shell.read_file(context.endpoint, path, limit=limits[name])
-        world.objects.put(key, content)
-    world.snapshots.add(
-        SnapshotRecord(
-            snapshot_id=snapshot_id,
-            server_id=server_id,
-            job_id=context.job.job_id,
-            time=_began(context),
-            files=claim.files,
-            size=claim.size,
-            manifest_key=keys["manifest.jsonl.gz"],
-            layout_key=keys["layout.json"],
-        )
+    account, claim = account_of(server_id), backup_claim(context.result_of("take"))
+    manifest = _from_run(context, "manifest.jsonl.gz", LARGEST_MANIFEST)
+    entries = sum(1 for _ in manifest_entries(manifest))
+    if entries != claim.files:
+        raise EvidenceMissing(f"the manifest has {entries} of the {claim.files} files backed up")
+    layout = _from_run(context, "layout.json", LARGEST_LAYOUT)
+    record = SnapshotRecord(
+        snapshot_id=claim.snapshot_id,
+        server_id=server_id,
+        job_id=context.job.job_id,
+        time=_began(context),
+        files=claim.files,
+        size=claim.size,
+        manifest=kept_manifest(account, claim.snapshot_id, manifest),
+        layout=kept_layout(account, claim.snapshot_id, layout),
     )
-    return Done({"snapshot_id": snapshot_id, **keys})
+    world.objects.put(record.manifest.key, manifest)
+    world.objects.put(record.layout.key, layout)
+    world.snapshots.add(record)
+    kept = {"manifest": record.manifest.key, "layout": record.layout.key}
+    return Done({"snapshot_id": claim.snapshot_id, **kept})
 
 
 def verify(context: StepContext) -> Outcome:
@@ -106,7 +145,7 @@ def verify(context: StepContext) -> Outcome:
     what the manifest says?
     """
     world, server_id = context.world, context.job.server_id
-    snapshot_id = str(context.result_of("keep_manifest")["snapshot_id"])
+    record = world.snapshots.get(str(context.result_of("keep_manifest")["snapshot_id"]))
     repository = world.repository(server_id)
     quarantined = world.repositories.quarantine(repository)
     part = world.servers.part_to_check(server_id, _PARTS)
@@ -117,46 +156,56 @@ def verify(context: StepContext) -> Outcome:
             hint="Take a new backup into a new repository; keep this one for what it still holds.",
         )
     world.servers.part_checked(server_id, part, _PARTS)
-    manifest = list(kept_manifest(context, manifest_key(account_of(server_id), snapshot_id)))
-    files = world.repositories.files(repository, snapshot_id)
-    read = files_to_read(manifest, snapshot_id, _FILES_READ)
-    digests = {
-        entry.path: hashlib.sha256(
-            world.repositories.file_content(repository, snapshot_id, entry.path)
-        ).hexdigest()
-        for entry in read
-    }
-    problems = snapshot_differences(manifest, files) + content_differences(read, digests)
-    if problems:
-        raise EvidenceMissing(
-            f"the snapshot is not what the manifest says: {'; '.join(problems[:_SHOWN])}",
-            snapshot_id=snapshot_id,
-            problems=len(problems),
-        )
+    read = _require_content(context, record)
     evidence: dict[str, Json] = {
         "check": check.as_json(),
-        "paths_compared": len(manifest),
+        "paths_compared": record.files,
         "contents_compared": [entry.path for entry in read],
         "quarantined": list(quarantined),
     }
-    world.snapshots.mark_verified(snapshot_id, evidence, context.now)
-    warnings = [*check.warnings, *(f"quarantined {name}" for name in quarantined[:_SHOWN])]
-    return Done({"snapshot_id": snapshot_id, **evidence}, warnings=warnings)
+    world.snapshots.mark_verified(record.snapshot_id, evidence, context.now)
+    warnings = [*check.warnings, *_said_of(quarantined)]
+    return Done({"snapshot_id": record.snapshot_id, **evidence}, warnings=warnings)
 
 
-def repository_secrets(context: StepContext, account: str) -> dict[str, Secret]:
-    """What restic on a server or in its rescue session gets, by stdin, for one run."""
-    world, server_id = context.world, context.job.server_id
-    return {
-        "RESTIC_PASSWORD": world.repository(server_id).password,
-        "RESTIC_REST_USERNAME": Secret(account),
-        "RESTIC_REST_PASSWORD": world.vault.secret(server_id, SecretPurpose.GATEWAY_PASSWORD),
+def _require_content(context: StepContext, record: SnapshotRecord) -> list[ManifestEntry]:
+    """EvidenceMissing unless the snapshot lists what its manifest says and a few files, which are
+    returned, have its content. Nothing is read while the listings differ.
+    """
+    repositories, register_child = context.world.repositories, context.register_child
+    repository, snapshot_id = context.world.repository(record.server_id), record.snapshot_id
+    manifest = kept_content(context, record.manifest)
+    with repositories.files(repository, snapshot_id, register_child) as files:
+        _require_none(snapshot_id, snapshot_differences(manifest_entries(manifest), files))
+    read = files_to_read(manifest_entries(manifest), snapshot_id, _FILES_READ)
+    digests = {
+        entry.path: repositories.file_digest(
+            repository, snapshot_id, entry.path, entry.size, register_child
+        )
+        for entry in read
     }
+    _require_none(snapshot_id, content_differences(read, digests))
+    return read
 
 
-def key_hint(context: StepContext) -> dict[str, str]:
-    """Which key restic is to try: it would give up among others that a hostile root has planted."""
-    return {"RESTIC_KEY_HINT": context.world.servers.repository_key(context.job.server_id)}
+def _require_none(snapshot_id: str, problems: Iterable[str]) -> None:
+    """No more problems are looked for than are told."""
+    shown = list(islice(problems, _SHOWN))
+    if shown:
+        raise EvidenceMissing(
+            f"the snapshot is not what the manifest says: {'; '.join(shown)}",
+            snapshot_id=snapshot_id,
+        )
+
+
+def _from_run(context: StepContext, name: str, limit: int) -> bytes:
+    """A file that the run has left beside its result."""
+    path = f"{RUNS_DIRECTORY}/{context.result_of('take')['run_id']}/{name}"
+    return context.world.shell.read_file(context.endpoint, path, limit=limit)
+
+
+def _said_of(quarantined: Sequence[str]) -> list[str]:
+    return [f"quarantined {name}" for name in quarantined[:_SHOWN]]
 
 
 def stop_run(context: StepContext) -> None:
@@ -178,6 +227,7 @@ WORKFLOW = Workflow(
         Step("open_repository", open_repository),
         Step("prepare", prepare),
         Step("take", take, undo=stop_run),
+        Step("find_snapshot", find_snapshot),
         Step("keep_manifest", keep_manifest),
         Step("verify", verify),
         Step("forget_runs", forget_runs("take")),

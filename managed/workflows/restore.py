@@ -19,11 +19,11 @@ from managed.domain.rescue import rescue_limitation
 from managed.domain.runs import RunRequest
 from managed.domain.servers import PowerState, ServerStatus
 from managed.domain.snapshots import SnapshotRecord, account_of, snapshot_to_restore
-from managed.workflows.backup import key_hint, repository_secrets
 from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh, texts
 from managed.workflows.parts.gateway_socket import repository_url
 from managed.workflows.parts.health import health_document, require_health
-from managed.workflows.parts.kept_evidence import LARGEST_LAYOUT, kept_manifest
+from managed.workflows.parts.kept_evidence import kept_content, manifest_entries
+from managed.workflows.parts.repository_access import key_hint, repository_secrets
 from managed.workflows.parts.rescue_boot import (
     boot_normally,
     boot_rescue,
@@ -50,7 +50,7 @@ def choose(context: StepContext) -> Outcome:
         raise NotSupported(f"{server.name} cannot be restored bare-metal: {limitation}")
     record = _chosen(context)
     check_restorable(parsed_layout(_layout(context, record)))
-    entries = sum(1 for _ in kept_manifest(context, record.manifest_key))
+    entries = sum(1 for _ in manifest_entries(kept_content(context, record.manifest)))
     if entries != record.files:
         raise EvidenceMissing(f"the manifest has {entries} of the {record.files} files backed up")
     power = context.world.hypervisor(server).power_state(server.server_id)
@@ -142,7 +142,7 @@ def check(context: StepContext) -> Outcome:
 def _start_with_manifest(context: StepContext, request: RunRequest) -> None:
     """Before the first partition is written it is on record that this disk holds no server."""
     record = context.world.snapshots.get(str(context.result_of("choose")["snapshot_id"]))
-    manifest = context.world.objects.get(record.manifest_key)
+    manifest = kept_content(context, record.manifest)
     require_rescue(context)
     context.world.shell.run(context.endpoint, ("mkdir", "-p", "-m", "0700", "/run/managed"))
     context.world.shell.write_file(context.endpoint, _MANIFEST_IN_RESCUE, manifest, 0o600)
@@ -168,11 +168,8 @@ def _chosen(context: StepContext) -> SnapshotRecord:
 
 
 def _layout(context: StepContext, record: SnapshotRecord) -> dict[str, Json]:
-    content = context.world.objects.get(record.layout_key)
-    if len(content) > LARGEST_LAYOUT:
-        raise EvidenceMissing("the recorded disk layout is too large to be one")
     try:
-        document = json.loads(content)
+        document = json.loads(kept_content(context, record.layout))
     except ValueError as error:
         raise EvidenceMissing("the recorded disk layout cannot be read") from error
     if not isinstance(document, dict) or not isinstance(document.get("layout"), dict):

@@ -13,7 +13,7 @@ from managed.domain.progress import AnswerOutcome, StepPlan
 from managed.domain.questions import Question
 from managed.domain.runs import run_id_for
 from managed.domain.servers import Server
-from managed.ports import Emit
+from managed.ports import Emit, RegisterChild
 from managed.workflows.world import World
 
 
@@ -47,7 +47,7 @@ class StepContext:
     now: datetime
     attempt: int
     emit: Emit
-    register_child: Callable[[int], None]
+    register_child: RegisterChild
 
     @property
     def server(self) -> Server:

@@ -99,9 +99,9 @@ class WorkflowBench:
     """One server and all that happens to it.
 
     `server_system` is what boots from its disk (None: nothing does). `failures` holds what a
-    server script fails with, `hanging` the scripts that never end; `taken` goes over what the
-    script that takes backups says, `answers` over what the poller tells. With `kills`, a worker
-    dies once after each call of each step and each undo.
+    server script fails with, `hanging` the scripts that never end; `claimed` goes over what the
+    script that takes backups says (`taken` is what it said last), `answers` over what the poller
+    tells. With `kills`, a worker dies once after each call of each step and each undo.
     """
 
     def __init__(self, folder: Path, url: str, *, on_a_node: bool = True) -> None:
@@ -132,6 +132,7 @@ class WorkflowBench:
         self.rescue_systems: dict[str, FakeServer] = {}
         self.failures: dict[str, dict[str, Json]] = {}
         self.hanging: set[str] = set()
+        self.claimed: dict[str, Json] = {}
         self.taken: dict[str, Json] = {}
         self.kills = False
         self.answers: Callable[[dict[str, Json]], dict[str, Json] | None] = lambda answer: answer
@@ -378,7 +379,7 @@ class WorkflowBench:
             "bytes": 14,
             "warnings": [],
         }
-        self.taken = {**usual, **self.taken}
+        self.taken = {**usual, **self.claimed}
         return self.taken
 
     def _restore_system(self, _request: RunRequest, _given: dict[str, Any]) -> dict[str, Json]:

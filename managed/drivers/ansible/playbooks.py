@@ -8,7 +8,7 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ from managed.domain.secrets import Secret
 from managed.drivers import processes
 from managed.drivers.ansible import private_files
 from managed.drivers.ansible.outcome import RunRecord, report_or_error
-from managed.ports import Emit, PlaybookReport
+from managed.ports import Emit, PlaybookReport, RegisterChild
 
 _DIRECTORY_PREFIX: Final = "run-"
 _LONGEST_RUNTIME_PATH: Final = 50
@@ -58,7 +58,7 @@ class AnsiblePlaybooks:
         variables: Mapping[str, Json],
         secrets: Mapping[str, Secret],
         emit: Emit,
-        register_child: Callable[[int], None],
+        register_child: RegisterChild,
         timeout: float,
     ) -> PlaybookReport:
         path = self._playbooks / f"{playbook}.yml"
@@ -121,7 +121,7 @@ class _Watch:
     def __init__(
         self,
         path: Path,
-        register_child: Callable[[int], None],
+        register_child: RegisterChild,
         record: RunRecord,
         timeout: float,
     ) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from managed.domain.connections import Endpoint
 from managed.domain.errors import InvalidInput, Json, ManagedError, PlaybookFailed
 from managed.domain.secrets import Secret
-from managed.ports import Emit, PlaybookReport
+from managed.ports import Emit, PlaybookReport, RegisterChild
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class FakePlaybooks:
         variables: Mapping[str, Json],
         secrets: Mapping[str, Secret],
         emit: Emit,
-        register_child: Callable[[int], None],
+        register_child: RegisterChild,
         timeout: float,
     ) -> PlaybookReport:
         if playbook not in self.answers:

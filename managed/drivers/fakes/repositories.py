@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from managed.domain.errors import InvalidInput, NoBackup, NotFound, RepositoryDamaged
-from managed.domain.manifests import listed_path
+from managed.domain.errors import (
+    EvidenceMissing,
+    InvalidInput,
+    NoBackup,
+    NotFound,
+    RepositoryDamaged,
+)
+from managed.domain.manifests import listed_path, tree_order
 from managed.domain.secrets import Secret
 from managed.domain.snapshots import Check, RepositoryAddress, Snapshot, SnapshotFile
-from managed.ports import Emit
+from managed.ports import Emit, RegisterChild
 
 
 @dataclass
@@ -60,32 +67,54 @@ class FakeRepositories:
         repository.content[snapshot.snapshot_id] = dict(content)
         return snapshot.snapshot_id
 
-    def create(self, repository: RepositoryAddress) -> str:
-        key_id = hashlib.sha256(repository.account.encode()).hexdigest()
-        made = FakeRepository(repository.password, key_id)
-        self.repositories.setdefault(repository.account, made)
+    def create(
+        self, repository: RepositoryAddress, register_child: RegisterChild | None = None
+    ) -> str:
+        if repository.account not in self.repositories:
+            _begin(register_child)
+            key_id = hashlib.sha256(repository.account.encode()).hexdigest()
+            self.repositories[repository.account] = FakeRepository(repository.password, key_id)
         return self._existing(replace(repository, key_id="")).key_id
 
-    def snapshots(self, repository: RepositoryAddress) -> Sequence[Snapshot]:
+    def snapshots(
+        self, repository: RepositoryAddress, register_child: RegisterChild | None = None
+    ) -> Sequence[Snapshot]:
         found = self._usable(repository).snapshots.values()
+        _begin(register_child)
         return sorted(found, key=lambda snapshot: snapshot.time)
 
-    def files(self, repository: RepositoryAddress, snapshot_id: str) -> Sequence[SnapshotFile]:
+    @contextmanager
+    def files(
+        self,
+        repository: RepositoryAddress,
+        snapshot_id: str,
+        register_child: RegisterChild | None = None,
+    ) -> Iterator[Iterator[SnapshotFile]]:
         content = self._content(repository, snapshot_id)
         time = self._usable(repository).snapshots[snapshot_id].time.isoformat()
+        _begin(register_child)
         parents = {str(parent) for path in content for parent in PurePosixPath(path).parents}
-        directories = [SnapshotFile(path, "dir", 0o755, 0, 0, 0, time) for path in parents - {"/"}]
-        files = [
-            SnapshotFile(listed_path(path), "file", 0o644, 0, 0, len(data), time)
-            for path, data in content.items()
-        ]
-        return sorted([*directories, *files], key=lambda file: file.path)
+        listed = {path: SnapshotFile(path, "dir", 0o755, 0, 0, 0, time) for path in parents - {"/"}}
+        for path, data in content.items():
+            listed[path] = SnapshotFile(path, "file", 0o644, 0, 0, len(data), time)
+        in_order = (listed[path] for path in sorted(listed, key=tree_order))
+        yield (replace(file, path=listed_path(file.path)) for file in in_order)
 
-    def file_content(self, repository: RepositoryAddress, snapshot_id: str, path: str) -> bytes:
-        try:
-            return self._content(repository, snapshot_id)[path]
-        except KeyError:
-            raise NotFound(f"the snapshot does not hold {path}", path=path) from None
+    def file_digest(
+        self,
+        repository: RepositoryAddress,
+        snapshot_id: str,
+        path: str,
+        largest: int,
+        register_child: RegisterChild | None = None,
+    ) -> str:
+        content = self._content(repository, snapshot_id).get(path)
+        _begin(register_child)
+        if content is None:
+            raise NotFound(f"the snapshot does not hold {path}", path=path)
+        if len(content) > largest:
+            raise EvidenceMissing(f"{path!r} has more than {largest} bytes", path=path)
+        return hashlib.sha256(content).hexdigest()
 
     def check(
         self,
@@ -93,13 +122,12 @@ class FakeRepositories:
         part: int,
         parts: int,
         emit: Emit,
-        register_child: Callable[[int], None] | None = None,
+        register_child: RegisterChild | None = None,
     ) -> Check:
         if not 1 <= part <= parts:
             raise InvalidInput(f"there is no part {part} of {parts}")
         found = self._existing(repository)
-        if register_child is not None:
-            register_child(os.getpgid(0))
+        _begin(register_child)
         emit("repository_check_started", {"part": part, "parts": parts})
         errors = (*found.errors, *(f"cannot load {name}" for name in sorted(found.strays)))
         return Check(part, parts, errors, tuple(found.warnings))
@@ -110,8 +138,11 @@ class FakeRepositories:
         found.strays.clear()
         return moved
 
-    def unlock(self, repository: RepositoryAddress) -> None:
+    def unlock(
+        self, repository: RepositoryAddress, register_child: RegisterChild | None = None
+    ) -> None:
         self._existing(repository)
+        _begin(register_child)
 
     def _existing(self, repository: RepositoryAddress) -> FakeRepository:
         found = self.repositories.get(repository.account)
@@ -138,3 +169,9 @@ class FakeRepositories:
             return self._usable(repository).content[snapshot_id]
         except KeyError:
             raise NotFound(f"there is no snapshot {snapshot_id}") from None
+
+
+def _begin(register_child: RegisterChild | None) -> None:
+    """Work as a process of its own would."""
+    if register_child is not None:
+        register_child(os.getpgid(0))

@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 import zstandard
@@ -62,6 +63,17 @@ def opened_key_file(content: bytes, password: Secret) -> Key:
         return Key(_bytes(master["encrypt"]), _bytes(mac["k"]), _bytes(mac["r"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise NotOfThisRepository("no key file of restic") from error
+
+
+def key_made_at(content: bytes) -> datetime:
+    """When a key file says that it was made. Raises NotOfThisRepository when it does not."""
+    try:
+        made = datetime.fromisoformat(json.loads(content)["created"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise NotOfThisRepository("no key file of restic") from error
+    if made.tzinfo is None:
+        raise NotOfThisRepository("a time without a zone in a key file")
+    return made
 
 
 def _user_key(document: dict[str, Json], password: Secret) -> Key:

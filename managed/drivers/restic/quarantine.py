@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from managed.domain.errors import NotFound, RepositoryDamaged
+from managed.domain.errors import NotFound, RepositoryDamaged, RepositoryLocked
 from managed.domain.snapshots import RepositoryAddress
 from managed.drivers.restic.commands import REPOSITORIES
 from managed.drivers.restic.crypto import (
@@ -33,12 +33,15 @@ from managed.drivers.restic.crypto import (
     decrypted,
     document_in,
     is_named_after_content,
+    key_made_at,
     opened_key_file,
 )
 from managed.ports import ObjectStore
 
 QUARANTINE: Final = "quarantine"
 CLOCK_TOLERANCE: Final = timedelta(hours=1)
+# From the key to the configuration: far more than it needs, because deleting too soon is for ever.
+INIT_TAKES: Final = timedelta(minutes=5)
 READERS: Final = 4
 MEBIBYTE: Final = 1024 * 1024
 _NAME: Final = re.compile(r"(?:(keys|index|snapshots|locks)/|data/([0-9a-f]{2})/)([0-9a-f]{64})")
@@ -90,7 +93,9 @@ def quarantine_key(account: str, moment: datetime, name: str) -> str:
 
 
 class Inspection:
-    """One look at one repository. Reads its objects; changes nothing but by `move_strays`."""
+    """One look at one repository. Reads its objects; changes nothing but by `move_strays` and
+    `remove_half_made`.
+    """
 
     def __init__(self, objects: ObjectStore, repository: RepositoryAddress, now: datetime) -> None:
         self._objects = objects
@@ -119,6 +124,43 @@ class Inspection:
             account=self._repository.account,
             key_id=known,
         )
+
+    def remove_half_made(self, names: Collection[str]) -> None:
+        """Make room for `restic init`, which writes the key before the configuration and refuses to
+        begin again after a kill between the two. A key alone protects nothing; anything more is a
+        damaged repository. RepositoryLocked while a key is so young that its maker may still work:
+        its repository would never open without it.
+        """
+        if any(not name.startswith(f"{Kind.KEY}/") for name in names):
+            raise RepositoryDamaged(
+                f"the repository of {self._repository.account} has objects but no configuration",
+                hint="Was its `config` deleted? Look into the bucket before you make a new one.",
+                account=self._repository.account,
+            )
+        for name in names:
+            left = self._key_made_at(name) + INIT_TAKES - self._now
+            if left > timedelta():
+                raise RepositoryLocked(
+                    f"the repository of {self._repository.account} is being made",
+                    retry_after=left.total_seconds(),
+                    account=self._repository.account,
+                )
+        for name in names:
+            self._objects.delete(f"{self._root}{name}")
+
+    def _key_made_at(self, name: str) -> datetime:
+        """By the clock of the worker that ran restic: nobody else is let in before there is a
+        configuration. Where it went meanwhile, somebody else is at this just now.
+        """
+        try:
+            return key_made_at(self._objects.get(f"{self._root}{name}"))
+        except NotFound:
+            return self._now
+        except NotOfThisRepository as error:
+            raise RepositoryDamaged(
+                f"{name} of {self._repository.account} is no key file",
+                account=self._repository.account,
+            ) from error
 
     def strays(self) -> Sequence[str]:
         """What does not belong, by name, sorted."""

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 from managed.domain.errors import (
     CommandFailed,
+    EvidenceMissing,
     InvalidInput,
     Json,
     MissingRequirement,
     NoBackup,
     NotFound,
-    RepositoryDamaged,
 )
 from managed.domain.snapshots import Check, RepositoryAddress, Snapshot, SnapshotFile
 from managed.drivers.restic import commands, output
 from managed.drivers.restic.commands import REPOSITORIES, ResticSettings
 from managed.drivers.restic.output import ResticStatus
-from managed.drivers.restic.process import Ended, run_for_bytes, run_for_lines
+from managed.drivers.restic.process import Ended, run_for_lines, started
 from managed.drivers.restic.quarantine import Inspection, Kind, place_of
-from managed.ports import Clock, Emit, ObjectStore
+from managed.ports import Clock, Emit, ObjectStore, RegisterChild
 
 Runner = Callable[[], Ended]
 
@@ -47,44 +49,66 @@ class ResticRepositories:
                 f"there is no restic at {self._settings.binary}",
                 hint="Build it with `python -m images.build restic`.",
             )
-        ended, text = run_for_bytes(commands.version_command(self._settings.binary), {})
+        lines: list[str] = []
+        ended = run_for_lines(commands.version_command(self._settings.binary), {}, lines.append)
         if ended.status != ResticStatus.OK:
             raise MissingRequirement(f"restic does not run: {output.message_in(ended.stderr)}")
-        return output.require_version(text.decode(errors="replace"))
+        return output.require_version("".join(lines))
 
-    def create(self, repository: RepositoryAddress) -> str:
+    def create(
+        self, repository: RepositoryAddress, register_child: RegisterChild | None = None
+    ) -> str:
         inspection = Inspection(self._objects, repository, self._clock())
         names = inspection.names()
         if Kind.CONFIG not in names:
-            self._remove_half_made(repository, list(names))
+            inspection.remove_half_made(names)
             self._settings.cache_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lines(repository, commands.init_command(self._settings))
+            list(self._lines(repository, commands.init_command(self._settings), register_child))
             names = inspection.names()
         key_id, _ = inspection.trusted_key(names)
         return key_id
 
-    def snapshots(self, repository: RepositoryAddress) -> Sequence[Snapshot]:
+    def snapshots(
+        self, repository: RepositoryAddress, register_child: RegisterChild | None = None
+    ) -> Sequence[Snapshot]:
+        self._require(repository)
         command = commands.snapshots_command(self._settings, repository.key_id)
-        return output.parsed_snapshots("\n".join(self._lines(repository, command)))
+        return output.parsed_snapshots("".join(self._lines(repository, command, register_child)))
 
-    def files(self, repository: RepositoryAddress, snapshot_id: str) -> Sequence[SnapshotFile]:
+    @contextmanager
+    def files(
+        self,
+        repository: RepositoryAddress,
+        snapshot_id: str,
+        register_child: RegisterChild | None = None,
+    ) -> Iterator[Iterator[SnapshotFile]]:
         self._require_snapshot(repository, snapshot_id)
         command = commands.files_command(self._settings, repository.key_id, snapshot_id)
-        parsed = map(output.parsed_file, output.json_lines(self._lines(repository, command)))
-        return [file for file in parsed if file is not None]
+        with closing(self._lines(repository, command, register_child)) as lines:
+            parsed = map(output.parsed_file, output.json_lines(lines))
+            yield (file for file in parsed if file is not None)
 
-    def file_content(self, repository: RepositoryAddress, snapshot_id: str, path: str) -> bytes:
+    def file_digest(
+        self,
+        repository: RepositoryAddress,
+        snapshot_id: str,
+        path: str,
+        largest: int,
+        register_child: RegisterChild | None = None,
+    ) -> str:
         command = commands.content_command(self._settings, repository.key_id, snapshot_id, path)
-        content = b""
+        digest = ""
 
         def run() -> Ended:
-            nonlocal content
-            ended, content = run_for_bytes(command, self._environment(repository))
-            return ended
+            nonlocal digest
+            with started(command, self._environment(repository), register_child) as running:
+                digest = _digest_of(running.chunks(), largest, path)
+                return running.ended()
 
         self._require_snapshot(repository, snapshot_id)
-        self._succeed(repository, run)
-        return content
+        ended = self._unlocked(repository, run, register_child)
+        self._require_success(repository, ended)
+        return digest
 
     def check(
         self,
@@ -92,7 +116,7 @@ class ResticRepositories:
         part: int,
         parts: int,
         emit: Emit,
-        register_child: Callable[[int], None] | None = None,
+        register_child: RegisterChild | None = None,
     ) -> Check:
         if not 1 <= part <= parts:
             raise InvalidInput(f"there is no part {part} of {parts}")
@@ -114,10 +138,10 @@ class ResticRepositories:
 
         self._require(repository)
         emit("repository_check_started", {"part": part, "parts": parts})
-        ended = self._unlocked(repository, run)
+        ended = self._unlocked(repository, run, register_child)
         messages += output.json_lines(ended.stderr.splitlines())
         if ended.status not in (ResticStatus.OK, ResticStatus.FAILED):
-            self._raise_for(repository, ended)
+            self._require_success(repository, ended)
         self._require(repository)
         return output.verdict_of_check(ended.status, messages, part, parts)
 
@@ -125,11 +149,11 @@ class ResticRepositories:
         self._require(repository)
         return Inspection(self._objects, repository, self._clock()).move_strays()
 
-    def unlock(self, repository: RepositoryAddress) -> None:
+    def unlock(
+        self, repository: RepositoryAddress, register_child: RegisterChild | None = None
+    ) -> None:
         self._require(repository)
-        ended = self._unlock(repository)
-        if ended.status != ResticStatus.OK:
-            self._raise_for(repository, ended)
+        self._require_success(repository, self._unlock(repository, register_child))
 
     def _require(self, repository: RepositoryAddress) -> None:
         """NoBackup without repository, ObjectStoreUnavailable when nobody can tell."""
@@ -149,55 +173,63 @@ class ResticRepositories:
                 f"{repository.account} has no snapshot {snapshot_id}", account=repository.account
             )
 
-    def _remove_half_made(self, repository: RepositoryAddress, names: Sequence[str]) -> None:
-        """restic writes the key before the configuration, and refuses to begin again after a kill
-        between the two. A key alone protects nothing; anything more is a damaged repository.
+    def _lines(
+        self,
+        repository: RepositoryAddress,
+        command: Sequence[str],
+        register_child: RegisterChild | None,
+    ) -> Generator[str]:
+        """The output of restic while it works; what it fails with is raised at its end. A lock in
+        the way ends it before the first line.
         """
-        if any(not name.startswith(f"{Kind.KEY}/") for name in names):
-            raise RepositoryDamaged(
-                f"the repository of {repository.account} has objects but no configuration",
-                hint="Was its `config` deleted? Look into the bucket before you make a new one.",
-                account=repository.account,
-            )
-        for name in names:
-            self._objects.delete(f"{REPOSITORIES}/{repository.account}/{name}")
+        ended = yield from self._output(repository, command, register_child)
+        if ended.status == ResticStatus.LOCKED:
+            self._unlock(repository, register_child)
+            ended = yield from self._output(repository, command, register_child)
+        self._require_success(repository, ended)
 
-    def _lines(self, repository: RepositoryAddress, command: Sequence[str]) -> list[str]:
-        lines: list[str] = []
+    def _output(
+        self,
+        repository: RepositoryAddress,
+        command: Sequence[str],
+        register_child: RegisterChild | None,
+    ) -> Generator[str, None, Ended]:
+        with started(command, self._environment(repository), register_child) as running:
+            yield from running.lines()
+            return running.ended()
 
-        def run() -> Ended:
-            lines.clear()
-            return run_for_lines(command, self._environment(repository), lines.append)
-
-        if "init" not in command:
-            self._require(repository)
-        self._succeed(repository, run)
-        return lines
-
-    def _succeed(self, repository: RepositoryAddress, run: Runner) -> None:
-        ended = self._unlocked(repository, run)
-        if ended.status != ResticStatus.OK:
-            self._raise_for(repository, ended)
-
-    def _unlocked(self, repository: RepositoryAddress, run: Runner) -> Ended:
+    def _unlocked(
+        self, repository: RepositoryAddress, run: Runner, register_child: RegisterChild | None
+    ) -> Ended:
         """Run; when a lock is in the way, remove stale ones and run once more."""
         ended = run()
         if ended.status == ResticStatus.LOCKED:
-            self._unlock(repository)
+            self._unlock(repository, register_child)
             ended = run()
         return ended
 
-    def _unlock(self, repository: RepositoryAddress) -> Ended:
+    def _unlock(self, repository: RepositoryAddress, register_child: RegisterChild | None) -> Ended:
         command = commands.unlock_command(self._settings, repository.key_id)
-        return run_for_lines(command, self._environment(repository), lambda _line: None)
+        environment = self._environment(repository)
+        return run_for_lines(command, environment, lambda _line: None, register_child)
 
     def _environment(self, repository: RepositoryAddress) -> dict[str, str]:
         return commands.restic_environment(self._settings, repository)
 
-    def _raise_for(self, repository: RepositoryAddress, ended: Ended) -> None:
+    def _require_success(self, repository: RepositoryAddress, ended: Ended) -> None:
         """Raise what the status means; if the bucket fails now, that is the better explanation."""
         error = output.error_for(ended.status, repository.account, ended.stderr)
         if isinstance(error, CommandFailed):
             self._require(repository)
         if error is not None:
             raise error
+
+
+def _digest_of(chunks: Iterable[bytes], largest: int, path: str) -> str:
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > largest:
+            raise EvidenceMissing(f"{path!r} has more than {largest} bytes", path=path)
+        digest.update(chunk)
+    return digest.hexdigest()

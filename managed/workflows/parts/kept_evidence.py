@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from managed.domain.errors import EvidenceMissing
+from managed.domain.errors import EvidenceMissing, NotFound
 from managed.domain.manifests import DamagedManifest, ManifestEntry, parsed_manifest
+from managed.domain.snapshots import KeptObject
 from managed.workflows.steps import StepContext
 
 LARGEST_MANIFEST: Final = 256 * 1024 * 1024
 """Bytes as stored, compressed: some four million files."""
 
 LARGEST_LAYOUT: Final = 1024 * 1024
-_LARGEST_TEXT: Final = 1024 * 1024 * 1024
+LARGEST_TEXT: Final = 1024 * 1024 * 1024
 _LONGEST_LINE: Final = 1024 * 1024
 
 
-def kept_manifest(context: StepContext, key: str) -> Iterator[ManifestEntry]:
-    """The entries of the manifest in the bucket; EvidenceMissing when it is damaged, or larger
-    than any manifest is.
-    """
-    content = context.world.objects.get(key)
-    if len(content) > LARGEST_MANIFEST:
-        raise EvidenceMissing(f"the manifest is larger than {LARGEST_MANIFEST} bytes")
-    yield from manifest_entries(content, _LARGEST_TEXT)
+def kept_content(context: StepContext, kept: KeptObject) -> bytes:
+    """What we have put into the bucket; EvidenceMissing when it is something else now."""
+    try:
+        content = context.world.objects.get(kept.key)
+    except NotFound as error:
+        raise EvidenceMissing(f"{kept.key} is gone from the bucket", key=kept.key) from error
+    if hashlib.sha256(content).hexdigest() != kept.sha256:
+        raise EvidenceMissing(f"{kept.key} is not what the backup has left there", key=kept.key)
+    return content
 
 
-def manifest_entries(content: bytes, largest_text: int) -> Iterator[ManifestEntry]:
+def manifest_entries(content: bytes, largest_text: int = LARGEST_TEXT) -> Iterator[ManifestEntry]:
     """The entries of a compressed manifest whose text has at most so many bytes."""
     try:
         with gzip.open(io.BytesIO(content)) as file:

@@ -47,7 +47,7 @@ def test_an_odd_claim_of_a_backup_is_no_evidence(claimed: dict[str, Json]) -> No
 
 def test_a_snapshot_id_that_is_a_path_writes_no_object(bench: WorkflowBench) -> None:
     bench.exists()
-    bench.taken = {"snapshot_id": "../srv-other/manifest"}
+    bench.claimed = {"snapshot_id": "../srv-other/manifest"}
 
     job = bench.finish(JobKind.BACKUP)
 
