@@ -28,7 +28,7 @@ from managed.domain.servers import (
     ServerStatus,
     disk_serial_for,
 )
-from managed.domain.snapshots import SnapshotRecord
+from managed.domain.snapshots import KeptObject, SnapshotRecord
 from managed.drivers.ssh.keys import new_key_pair
 from managed.settings import Settings
 from managed.storage.database import writing
@@ -108,8 +108,9 @@ class ApiBench:
         job = self.add_job(server, JobKind.BACKUP)
         self.end_job(job)
         snapshot_id = uuid.uuid4().hex * 2
+        kept = KeptObject("k", "0" * 64)
         self.installation.catalogue.add(
-            SnapshotRecord(snapshot_id, server.server_id, job.job_id, time, 3, 4096, "m", "l")
+            SnapshotRecord(snapshot_id, server.server_id, job.job_id, time, 3, 4096, kept, kept)
         )
         if verified:
             self.installation.catalogue.mark_verified(snapshot_id, {"ok": True}, utc_now())

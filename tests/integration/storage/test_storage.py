@@ -27,7 +27,7 @@ from managed.domain.jobs import JobKind
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.domain.servers import ServerStatus
-from managed.domain.snapshots import SnapshotRecord
+from managed.domain.snapshots import KeptObject, SnapshotRecord
 from managed.storage import events as event_log
 from managed.storage.catalogue import Catalogue
 from managed.storage.database import DatabaseUnavailable, migrate, writing
@@ -238,10 +238,29 @@ def test_snapshots_are_listed_newest_first_and_verified_later(bench: JobBench) -
     catalogue, job = Catalogue(bench.database), bench.submit()
     for number, hours in (("a", 1), ("b", 2)):
         time = START + timedelta(hours=hours)
-        record = SnapshotRecord(number, bench.server_id, job.job_id, time, 5, 7, "m", "l")
+        kept = KeptObject("m", "0" * 64)
+        record = SnapshotRecord(number, bench.server_id, job.job_id, time, 5, 7, kept, kept)
         catalogue.add(record)
         catalogue.add(record)
     assert [r.snapshot_id for r in catalogue.of_server(bench.server_id)] == ["b", "a"]
     catalogue.mark_verified("a", {"paths": 5}, START)
     assert catalogue.get("a").verified_at == START
     assert catalogue.get("b").verified_at is None
+
+
+def test_a_snapshot_on_record_is_no_other_jobs_and_has_no_other_evidence(bench: JobBench) -> None:
+    catalogue, job = Catalogue(bench.database), bench.submit()
+    kept = KeptObject("m", "0" * 64)
+    record = SnapshotRecord("a", bench.server_id, job.job_id, START, 5, 7, kept, kept)
+    catalogue.add(record)
+    catalogue.mark_verified("a", {"paths": 5}, START)
+    catalogue.add(record)
+    for other in (
+        replace(record, job_id="another"),
+        replace(record, manifest=KeptObject("m", "1" * 64)),
+        replace(record, layout=KeptObject("l", "0" * 64)),
+    ):
+        with pytest.raises(EvidenceMissing):
+            catalogue.add(other)
+    assert catalogue.get("a").verified_at == START
+    assert replace(catalogue.get("a"), verified_at=None, verification=None) == record

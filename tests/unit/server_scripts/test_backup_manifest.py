@@ -15,6 +15,7 @@ from managed.server_scripts._backup_manifest import (
     Node,
     Recorded,
     Seen,
+    incompleteness,
     listed_entry,
     nanoseconds,
     parsed_node,
@@ -117,6 +118,14 @@ def test_a_listed_entry_says_where_it_comes_from(status: os.stat_result) -> None
 
     assert entry.source is EntrySource.SNAPSHOT
     assert entry.sha256 == "cd" * 32
+
+
+def test_what_is_missing_from_a_snapshot_is_why_it_is_no_good_backup() -> None:
+    error = incompleteness(["'/a' is not in the snapshot", *"bcde"])
+
+    assert error["code"] == "evidence-missing"
+    assert error["detail"].endswith("incomplete: '/a' is not in the snapshot; b; c (and 2 more)")
+    assert incompleteness(["b"])["detail"].endswith("incomplete: b")
 
 
 def test_restics_listing_is_read() -> None:

@@ -11,7 +11,7 @@ from managed.domain.jobs import JobKind, JobStatus, StepStatus
 from managed.domain.secrets import SecretPurpose
 from managed.domain.servers import PowerState, ServerStatus
 from managed.workflows.steps import Done, Outcome, StepContext
-from tests.support.workflows import SERVER_ID, SSHD_SETTINGS, Observer, WorkflowBench
+from tests.support.workflows import SERVER_ID, SSHD_SETTINGS, Observer, WorkflowBench, compressed
 
 FAILURE: dict[str, Json] = {"code": "evidence-missing", "detail": "it went wrong"}
 
@@ -103,12 +103,14 @@ def test_a_server_that_was_made_stays_on_record_while_its_node_does_not_answer(
 # ---------------------------------------------------------------- restore
 
 
-def test_a_manifest_that_cannot_be_used_is_noticed_before_the_server_is_touched(
-    bench: WorkflowBench,
+@pytest.mark.parametrize("name", ["manifest", "layout"])
+def test_evidence_that_is_not_what_was_kept_is_noticed_before_the_server_is_touched(
+    bench: WorkflowBench, name: str
 ) -> None:
     bench.exists()
-    snapshot_id = bench.has_backup()
-    bench.objects.put(bench.catalogue.get(snapshot_id).manifest_key, b"no manifest")
+    kept = getattr(bench.catalogue.get(bench.has_backup()), name)
+    good = bench.objects.get(kept.key)
+    bench.objects.put(kept.key, good + (compressed("") if name == "manifest" else b" "))
 
     job = bench.finish(JobKind.RESTORE)
 
