@@ -4,6 +4,7 @@ that came through the real gateway.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from managed.domain.errors import (
+    EvidenceMissing,
     InvalidInput,
     Json,
+    LeaseLost,
     MissingRequirement,
     NoBackup,
     NotFound,
@@ -25,15 +28,19 @@ from managed.domain.errors import (
     RepositoryDamaged,
     RepositoryLocked,
 )
+from managed.domain.manifests import listed_path, tree_order
 from managed.domain.secrets import new_password
-from managed.domain.snapshots import RepositoryAddress
+from managed.domain.snapshots import RepositoryAddress, SnapshotFile
+from managed.drivers.children import LocalChildren
 from managed.drivers.fakes.repositories import FakeRepositories
 from managed.drivers.processes import identity_of
+from managed.drivers.restic import process
 from managed.drivers.restic.commands import ResticSettings
-from managed.drivers.restic.process import run_for_lines
+from managed.drivers.restic.process import run_for_lines, started
+from managed.drivers.restic.quarantine import INIT_TAKES
 from managed.drivers.restic.repositories import ResticRepositories
 from managed.drivers.s3 import S3ObjectStore
-from managed.ports import BackupRepositories
+from managed.ports import BackupRepositories, Clock, RegisterChild
 from tests.support.storage import Intruder, Storage, free_port, restic_binary, storage
 from tests.support.waiting import wait_until
 
@@ -53,6 +60,14 @@ class Bench:
     def emit(self, name: str, data: Mapping[str, Json]) -> None:
         self.events.append((name, data))
 
+    def files(self, repository: RepositoryAddress, snapshot_id: str) -> list[SnapshotFile]:
+        with self.port.files(repository, snapshot_id) as files:
+            return list(files)
+
+    def digest(self, repository: RepositoryAddress, snapshot_id: str, name: str) -> str:
+        path = str(self.folder / name)
+        return self.port.file_digest(repository, snapshot_id, path, 1000)
+
     def new_repository(self) -> RepositoryAddress:
         address = RepositoryAddress(f"srv-{next(NAMES)}", new_password())
         return replace(address, key_id=self.port.create(address))
@@ -64,11 +79,16 @@ def place() -> Iterator[Storage]:
         yield running
 
 
-def restic_on(place: Storage) -> ResticRepositories:
+def restic_on(place: Storage, clock: Clock = lambda: datetime.now(UTC)) -> ResticRepositories:
     return ResticRepositories(
         ResticSettings(restic_binary(), place.directory / "cache", place.settings, lock_patience=1),
         place.objects,
+        clock,
     )
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _fake_bench(folder: Path) -> Bench:
@@ -140,13 +160,72 @@ def test_snapshots_are_listed_oldest_first(bench: Bench) -> None:
 def test_files_come_with_metadata_and_content(bench: Bench) -> None:
     repository = bench.new_repository()
     snapshot = bench.backup(repository, {"deep/a": b"\0\xff\n", "empty": b""})
-    files = {file.path: file for file in bench.port.files(repository, snapshot)}
+    files = {file.path: file for file in bench.files(repository, snapshot)}
     assert files[str(bench.folder / "deep")].kind == "dir"
     found = files[str(bench.folder / "deep/a")]
     assert (found.kind, found.mode, found.size) == ("file", 0o644, 3)
     for name, content in {"deep/a": b"\0\xff\n", "empty": b""}.items():
-        path = str(bench.folder / name)
-        assert bench.port.file_content(repository, snapshot, path) == content
+        assert bench.digest(repository, snapshot, name) == sha256(content)
+
+
+def test_files_come_in_tree_order_and_may_be_left_before_their_end(bench: Bench) -> None:
+    repository = bench.new_repository()
+    odd = os.fsdecode(b"\xe8")
+    names = ["a", "a-b", "a.d/x", f"{odd}/below", f"{odd}-", "\uac00", "z"]
+    snapshot = bench.backup(repository, dict.fromkeys(names, b"x"))
+    found = [file.path for file in bench.files(repository, snapshot)]
+    beside = [str(bench.folder / name) for name in (*names, "a.d", odd)]
+    expected = [listed_path(path) for path in sorted(beside, key=tree_order)]
+    assert [path for path in found if path.startswith(f"{bench.folder}/")] == expected
+    children: list[int] = []
+    with bench.port.files(repository, snapshot, children.append) as files:
+        assert next(files).kind == "dir"
+    assert [group for group in children if group != os.getpgid(0) and identity_of(group)] == []
+
+
+def test_no_more_of_a_file_is_read_than_it_may_have(bench: Bench) -> None:
+    repository = bench.new_repository()
+    snapshot = bench.backup(repository, {"a": bytes(3_000_000)})
+    path = str(bench.folder / "a")
+    whole = bench.port.file_digest(repository, snapshot, path, 3_000_000)
+    assert whole == sha256(bytes(3_000_000))
+    children: list[int] = []
+    for largest in (0, 2_999_999):
+        with pytest.raises(EvidenceMissing):
+            bench.port.file_digest(repository, snapshot, path, largest, children.append)
+    assert [group for group in children if group != os.getpgid(0) and identity_of(group)] == []
+
+
+def test_whoever_takes_over_can_end_what_works(bench: Bench) -> None:
+    """Every process is registered, and ends when that fails: the lease may be lost by then."""
+    address = RepositoryAddress(f"srv-{next(NAMES)}", new_password())
+    children: list[int] = []
+    address = replace(address, key_id=bench.port.create(address, children.append))
+    snapshot, path = bench.backup(address, {"a": b"x"}), str(bench.folder / "a")
+
+    def listed(register: RegisterChild) -> None:
+        with bench.port.files(address, snapshot, register) as files:
+            list(files)
+
+    calls: list[Callable[[RegisterChild], object]] = [
+        lambda register: bench.port.snapshots(address, register),
+        listed,
+        lambda register: bench.port.file_digest(address, snapshot, path, 1, register),
+        lambda register: bench.port.check(address, 1, 1, bench.emit, register),
+        lambda register: bench.port.unlock(address, register),
+    ]
+
+    def refuse(group: int) -> None:
+        children.append(group)
+        raise LeaseLost("another worker has the job")
+
+    for number, call in enumerate(calls):
+        call(children.append)
+        assert len(children) == 2 + 2 * number
+        with pytest.raises(LeaseLost):
+            call(refuse)
+    assert [group for group in children if group != os.getpgid(0) and identity_of(group)] == []
+    assert bench.port.check(address, 1, 1, bench.emit).is_sound
 
 
 def test_names_of_any_bytes_are_listed_alike_and_read_apart(bench: Bench) -> None:
@@ -154,22 +233,21 @@ def test_names_of_any_bytes_are_listed_alike_and_read_apart(bench: Bench) -> Non
     endings = {"\N{REPLACEMENT CHARACTER}": b"one", os.fsdecode(b"\xe8"): b"two"}
     names = {f"latin-{end}": content for end, content in endings.items()}
     snapshot = bench.backup(repository, names)
-    listed = [file.path for file in bench.port.files(repository, snapshot) if file.kind == "file"]
+    listed = [file.path for file in bench.files(repository, snapshot) if file.kind == "file"]
     assert listed == [str(bench.folder / "latin-\ufffd")] * 2
     for name, content in names.items():
-        path = str(bench.folder / name)
-        assert bench.port.file_content(repository, snapshot, path) == content
+        assert bench.digest(repository, snapshot, name) == sha256(content)
 
 
 def test_what_a_snapshot_does_not_hold_is_not_found(bench: Bench) -> None:
     repository = bench.new_repository()
     snapshot = bench.backup(repository, {"a": b"x"})
     with pytest.raises(NotFound):
-        bench.port.file_content(repository, snapshot, str(bench.folder / "none"))
+        bench.digest(repository, snapshot, "none")
     with pytest.raises(NotFound):
-        bench.port.files(repository, "0" * 64)
+        bench.files(repository, "0" * 64)
     with pytest.raises(NotFound):
-        bench.port.file_content(repository, "0" * 64, str(bench.folder / "a"))
+        bench.digest(repository, "0" * 64, "a")
 
 
 def test_a_good_repository_is_sound(bench: Bench) -> None:
@@ -195,9 +273,9 @@ def test_without_repository_there_is_no_backup(bench: Bench) -> None:
         with pytest.raises(NoBackup):
             call(nowhere)
     with pytest.raises(NoBackup):
-        bench.port.files(nowhere, "0" * 64)
+        bench.files(nowhere, "0" * 64)
     with pytest.raises(NoBackup):
-        bench.port.file_content(nowhere, "0" * 64, "/a")
+        bench.digest(nowhere, "0" * 64, "a")
     with pytest.raises(NoBackup):
         bench.port.check(nowhere, 1, 1, bench.emit)
 
@@ -241,7 +319,12 @@ def test_a_creation_that_was_killed_half_way_can_be_repeated(place: Storage) -> 
     restic = restic_on(place)
     first = restic.create(repository)
     place.objects.delete("repositories/srv-half/config")
-    second = restic.create(repository)
+    with pytest.raises(RepositoryLocked) as caught:
+        restic.create(repository)
+    assert caught.value.retry_after is not None
+    assert 0 < caught.value.retry_after <= INIT_TAKES.total_seconds()
+    later = datetime.now(UTC) + INIT_TAKES
+    second = restic_on(place, lambda: later).create(repository)
     assert second != first
     assert place.objects.keys("repositories/srv-half/keys/") == [
         f"repositories/srv-half/keys/{second}"
@@ -340,6 +423,34 @@ def test_what_a_listener_raises_ends_restic() -> None:
     with pytest.raises(KeyError, match="the lease is lost"):
         run_for_lines(("sh", "-c", "echo line; sleep 300"), {}, fail, groups.append)
     assert [identity_of(group) for group in groups] == [None]
+
+
+@pytest.mark.integration
+def test_one_that_has_ended_before_it_could_be_registered_is_judged_by_how_it_ended() -> None:
+    def register(group: int) -> None:
+        wait_until(lambda: identity_of(group) is None, timeout=10, what="its end")
+        LocalChildren().describe(group)
+
+    assert run_for_lines(("sh", "-c", "exit 10"), {}, print, register).status == 10
+
+
+@pytest.mark.integration
+def test_output_that_is_not_read_makes_restic_wait(tmp_path: Path) -> None:
+    """A listing may be larger than our memory."""
+    counter = tmp_path / "lines"
+    program = f"for n in $(seq 100000); do echo $n; echo $n > {counter}; done"
+    with started(("sh", "-c", program), {}) as running:
+        lines = running.lines()
+        assert [next(lines) for _ in range(3)] == ["1\n", "2\n", "3\n"]
+        assert int(counter.read_text() or 0) < 50_000
+    assert int(counter.read_text() or 0) < 50_000
+
+
+@pytest.mark.integration
+def test_a_line_longer_than_any_of_restics_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LONGEST_LINE", 1000)
+    with pytest.raises(EvidenceMissing, match="longer than 1000"):
+        run_for_lines(("sh", "-c", "yes | tr -d '\\n'"), {}, print)
 
 
 @pytest.mark.integration

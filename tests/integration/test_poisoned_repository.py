@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from managed.domain.snapshots import RepositoryAddress
 from managed.drivers.rclone import clean_environment
 from managed.drivers.restic import commands
 from managed.drivers.restic.commands import ResticSettings
-from managed.drivers.restic.crypto import opened_key_file
+from managed.drivers.restic.crypto import Key, decrypted, document_in, opened_key_file
 from managed.drivers.restic.repositories import ResticRepositories
 from tests.support.restic_objects import encrypted, key_file, new_key
 from tests.support.storage import Intruder, Storage, restic_binary, storage
@@ -75,6 +76,11 @@ class Victim:
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
         return (target / self.folder.relative_to("/") / "file").read_bytes()
 
+    def master_key(self) -> Key:
+        """Root has it too: it opens the repository for every backup."""
+        content = self.place.objects.get(f"{self.root}keys/{self.repository.key_id}")
+        return opened_key_file(content, self.repository.password)
+
     def takes_backups(self) -> None:
         (self.folder / "new").write_bytes(os.urandom(1000))
         self.intruder.backup([self.folder], key_id=self.repository.key_id)
@@ -85,8 +91,9 @@ class Victim:
         snapshots = self.restic.snapshots(self.repository)
         assert [snapshot.snapshot_id for snapshot in snapshots] == [self.snapshot_id]
         path = str(self.folder / "file")
-        content = self.restic.file_content(self.repository, self.snapshot_id, path)
-        assert content == (self.folder / "file").read_bytes()
+        content = (self.folder / "file").read_bytes()
+        digest = self.restic.file_digest(self.repository, self.snapshot_id, path, len(content))
+        assert digest == hashlib.sha256(content).hexdigest()
         assert self.restored(target) == content
         assert self.restic.check(self.repository, 1, 1, _ignore).is_sound
         self.takes_backups()
@@ -294,8 +301,7 @@ def test_a_junk_pack_harms_nothing_and_is_warned_of(victim: Victim, tmp_path: Pa
 
 def test_a_lock_from_the_future_is_quarantined(victim: Victim, tmp_path: Path) -> None:
     """Written with the repository's own key, which root has; restic would wait for it for ever."""
-    key_file = victim.place.objects.get(f"{victim.root}keys/{victim.repository.key_id}")
-    key = opened_key_file(key_file, victim.repository.password)
+    key = victim.master_key()
     locks = {}
     for name, ahead in (("far", timedelta(days=300)), ("near", timedelta(minutes=-2))):
         lock = {
@@ -311,6 +317,33 @@ def test_a_lock_from_the_future_is_quarantined(victim: Victim, tmp_path: Path) -
     assert f"{victim.root}{locks['near']}" in victim.objects()
     victim.place.objects.delete(f"{victim.root}{locks['near']}")
     victim.works_again(tmp_path / "restored")
+
+
+@pytest.mark.parametrize("blobs", ["of its own", "of the backup"])
+def test_an_index_that_names_a_missing_pack_stops_no_restore(
+    victim: Victim, tmp_path: Path, blobs: str
+) -> None:
+    """Written with the repository's own key: it belongs there as far as anybody can tell, and
+    stays. No check is ever green again, so no new backup counts; those that did come back.
+    """
+    key, missing = victim.master_key(), "22" * 32
+    [genuine] = victim.place.objects.keys(f"{victim.root}index/")
+    index = document_in(decrypted(key, victim.place.objects.get(genuine)), 1_000_000)
+    assert isinstance(index, dict)
+    packs: Any = index["packs"]
+    if blobs == "of its own":
+        packs = [{"blobs": [{"id": "11" * 32, "type": "data", "offset": 0, "length": 100}]}]
+    planted = {"packs": [{**pack, "id": missing} for pack in packs]}
+    victim.plant_named_by_content("index", encrypted(key, json.dumps(planted).encode()))
+
+    assert victim.restic.quarantine(victim.repository) == []
+    check = victim.restic.check(victim.repository, 1, 1, _ignore)
+    assert any(missing[:8] in error for error in check.errors)
+    content = (victim.folder / "file").read_bytes()
+    assert victim.restored(tmp_path / "restored") == content
+    path = str(victim.folder / "file")
+    digest = victim.restic.file_digest(victim.repository, victim.snapshot_id, path, len(content))
+    assert digest == hashlib.sha256(content).hexdigest()
 
 
 def test_a_quarantine_that_was_killed_half_way_can_be_repeated(victim: Victim) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import select, text
 from managed.domain.errors import (
     AlreadyExists,
     CommandFailed,
+    EvidenceMissing,
     HostKeyChanged,
     MissingRequirement,
     NotFound,

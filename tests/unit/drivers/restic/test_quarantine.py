@@ -9,12 +9,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from managed.domain.errors import RepositoryDamaged
+from managed.domain.errors import RepositoryDamaged, RepositoryLocked
 from managed.domain.secrets import Secret
 from managed.domain.snapshots import RepositoryAddress
 from managed.drivers.fakes.objects import FakeObjectStore
 from managed.drivers.restic.crypto import Key
-from managed.drivers.restic.quarantine import Inspection, Kind, place_of, quarantine_key
+from managed.drivers.restic.quarantine import (
+    INIT_TAKES,
+    Inspection,
+    Kind,
+    place_of,
+    quarantine_key,
+)
 from tests.support.restic_objects import encrypted, key_file, new_key
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -178,3 +184,36 @@ def test_names_that_may_do_harm_become_their_hash(name: str) -> None:
 def test_a_neighbour_whose_name_begins_the_same_is_left_alone(repository: Repository) -> None:
     repository.objects.put("repositories/srv-a2/index/junk", b"junk")
     assert repository.strays() == []
+
+
+def half_made(objects: FakeObjectStore, made_at: str) -> Inspection:
+    """A repository that has got its key and no configuration."""
+    objects.put("repositories/srv-b/keys/" + DIGEST, json.dumps({"created": made_at}).encode())
+    return Inspection(objects, RepositoryAddress("srv-b", Secret("p")), NOW)
+
+
+@pytest.mark.parametrize("made_at", ["2026-11-24T02:56:00Z", "2026-11-24T04:59:59.123456789+02:00"])
+def test_a_key_that_may_just_have_been_written_is_left_to_its_maker(made_at: str) -> None:
+    objects = FakeObjectStore()
+    inspection = half_made(objects, made_at)
+    with pytest.raises(RepositoryLocked) as caught:
+        inspection.remove_half_made(inspection.names())
+    assert caught.value.retry_after is not None
+    assert 0 < caught.value.retry_after <= INIT_TAKES.total_seconds()
+    assert len(objects.content) == 1
+
+
+def test_a_key_whose_maker_was_killed_makes_room() -> None:
+    objects = FakeObjectStore()
+    inspection = half_made(objects, "2026-11-24T02:55:00Z")
+    inspection.remove_half_made(inspection.names())
+    assert objects.content == {}
+
+
+@pytest.mark.parametrize("made_at", ["yesterday", "2026-11-24T02:00:00", ""])
+def test_what_is_no_key_file_is_not_removed(made_at: str) -> None:
+    objects = FakeObjectStore()
+    inspection = half_made(objects, made_at)
+    with pytest.raises(RepositoryDamaged):
+        inspection.remove_half_made(inspection.names())
+    assert len(objects.content) == 1
