@@ -78,10 +78,8 @@ class DemoService:
 def clean_up(settings: Settings, say: Callable[[str], None]) -> None:
     """End service, servers and private libvirt daemon of an earlier or this demo; remove its state.
 
-    Also after a crash: everything is found through the state folder.
+    Also after a crash, and when somebody has removed the state folder: its name is enough.
     """
-    if not settings.state.exists():
-        return
     pid = _service_pid(settings.state / "service.pid")
     if pid is not None:
         say("ending the service")

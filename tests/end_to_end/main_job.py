@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from managed.domain.secrets import SecretPurpose
-from managed.drivers.processes import running_processes
+from managed.drivers.processes import descendants, identity_of, is_running, running_processes
 from managed.lab.demo import STEPS, Demo
 from managed.lab.demo_images import build_missing_images
 from managed.lab.demo_report import DemoReport
@@ -33,6 +34,7 @@ from tests.support.embedded import argv_of, parts_of, with_embedded_storage
 
 WORKER, CLOCK = b"celery", b"workers.schedule"
 # After a kill the successor comes when the lease has run out and the clock sends the job again.
+_SECONDS_TO_DIE = 20.0
 SOONER = {"MANAGED_LEASE_SECONDS": "15", "MANAGED_RESEND_SECONDS": "10"}
 
 
@@ -42,6 +44,8 @@ class Chaos:
 
     service_pid: int
     killed: dict[str, list[int]] = field(default_factory=dict)
+    left_behind: dict[str, list[bytes]] = field(default_factory=dict)
+    pause: threading.Event = field(default_factory=threading.Event)
 
     def observe(self, kind: str, event: Mapping[str, Any]) -> None:
         moment = self._moment(kind, str(event["type"]), event.get("data") or {})
@@ -64,11 +68,18 @@ class Chaos:
 
     def _kill(self, what: bytes) -> list[int]:
         """The direct children of the service that are this part; what they had started must die
-        with them by itself.
+        with them by itself, or is noted.
         """
-        pids = parts_of(self.service_pid, what)
+        pids, processes = parts_of(self.service_pid, what), running_processes()
+        below = [child for pid in pids for child in descendants(pid, processes)]
+        started = {child: argv_of(child.pid) for pid in below if (child := identity_of(pid))}
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + _SECONDS_TO_DIE
+        while (left := [c for c in started if is_running(c)]) and time.monotonic() < deadline:
+            self.pause.wait(0.1)
+        if left:
+            self.left_behind[what.decode()] = [b" ".join(started[child]) for child in left]
         return pids
 
 

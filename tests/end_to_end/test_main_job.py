@@ -20,7 +20,7 @@ from managed.drivers.processes import descendants, running_processes
 from managed.lab.demo import STEPS
 from managed.lab.ports import free_port
 from tests.end_to_end.main_job import PLANTED, Run, main_job_run
-from tests.support.embedded import argv_of
+from tests.support.embedded import processes_of
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
@@ -86,17 +86,31 @@ def test_the_restored_database_is_the_dump_not_the_torn_files(run: Run) -> None:
     assert [(entry["kind"], entry["databases"]) for entry in loaded] == [("postgresql", 2)]
 
 
+def test_what_a_killed_worker_had_started_died_with_it(run: Run) -> None:
+    assert run.chaos.left_behind == {}
+
+
 def test_no_worker_left_a_playbook_restic_or_rescue_session_behind(run: Run) -> None:
-    ours = {run.service_pid, *descendants(run.service_pid, running_processes())}
-    strays = [
-        argv
-        for process in running_processes()
-        if process.pid not in ours
-        and str(run.installation.settings.state).encode()
-        in (argv := b" ".join(argv_of(process.pid)))
-        and not any(word in argv for word in (b"qemu", b"libvirt", b"virtlogd", b"clean_after"))
-    ]
-    assert strays == []
+    """One is planted, so that a look that finds nothing is noticed."""
+    settings = run.installation.settings
+    parts = {run.service_pid, *descendants(run.service_pid, running_processes())}
+    planted = subprocess.Popen(
+        ["sleep", "600"], env={"RESTIC_CACHE_DIR": str(settings.state / "cache" / "restic")}
+    )
+    try:
+        found = processes_of(settings)
+    finally:
+        planted.kill()
+        planted.wait(30)
+    parts |= set(descendants(run.service_pid, running_processes()))
+    lab = (f"guest=managed-{run.demo.server['id']},", "/libvirtd.pid", "/virtlogd.pid")
+    around = (*lab, "tests.support.clean_after")
+    strays = {
+        pid: command
+        for pid, command in found.items()
+        if pid not in parts and not any(word.encode() in command for word in around)
+    }
+    assert list(strays) == [planted.pid]
     hypervisor = run.installation.world.hypervisor_of(run.demo.server["node_id"])
     assert dict(hypervisor.rescue_sessions()) == {}
     assert run.rows("SELECT id FROM rescue_sessions WHERE ended_at IS NULL") == []

@@ -28,6 +28,27 @@ def parts_of(service_pid: int, words: bytes) -> list[int]:
     ]
 
 
+def environment_of(pid: int) -> bytes:
+    """The environment that a process was started with; empty when there is none."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def processes_of(settings: Settings) -> dict[int, bytes]:
+    """The command line of every process here that names this installation's folders, there or in
+    its environment: its parts, their children, their children's survivors, its guests.
+    """
+    marks = [str(folder).encode() for folder in (settings.state, settings.runtime)]
+    found = {}
+    for process in running_processes():
+        command = b" ".join(argv_of(process.pid))
+        if any(mark in command or mark in environment_of(process.pid) for mark in marks):
+            found[process.pid] = command
+    return found
+
+
 def with_embedded_storage(settings: Settings, service_pid: int) -> Settings:
     """The settings that the service gives to its parts: with the S3 server that it has started."""
     keys = json.loads((settings.keys / "s3.json").read_text())

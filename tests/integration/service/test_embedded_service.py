@@ -263,11 +263,14 @@ def test_a_used_port_is_one_clear_sentence(service: Service, tmp_path: Path) -> 
 def test_a_part_that_does_not_start_is_named_with_the_end_of_its_log(
     service: Service, tmp_path: Path
 ) -> None:
-    status, error = service.serve_again(
-        MANAGED_STATE_DIR=str(tmp_path),
-        MANAGED_LISTEN_PORT=str(free_port()),
-        MANAGED_BROKER_URL="nonsense://",
-    )
+    try:
+        status, error = service.serve_again(
+            MANAGED_STATE_DIR=str(tmp_path),
+            MANAGED_LISTEN_PORT=str(free_port()),
+            MANAGED_BROKER_URL="nonsense://",
+        )
+    finally:
+        clean_up(Settings(state_dir=tmp_path), lambda _text: None)
     assert status != 0
     assert "ended while starting" in error
     assert "No such transport: nonsense" in error
