@@ -89,6 +89,29 @@ def test_a_damaged_manifest_is_no_evidence(content: bytes) -> None:
         list(kept_evidence.manifest_entries(content, 1000))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b'{"ok": true, "load": NaN}', b'{"ok": true, "load": 1e999}', b" " * (4 * 2**20) + b"{}"],
+    ids=["NaN", "infinite", "too large"],
+)
+def test_a_result_that_cannot_be_kept_is_no_evidence(
+    bench: WorkflowBench, content: bytes
+) -> None:
+    bench.exists()
+
+    def observe(context: StepContext, name: str, outcome: Outcome | None) -> None:
+        if name == "take" and isinstance(outcome, Wait):
+            assert bench.server_system is not None
+            path = f"/var/lib/managed/runs/{context.run_id('take')}/result.json"
+            bench.server_system.files[path] = content
+
+    bench.observe = observe
+    job = bench.finish(JobKind.BACKUP)
+
+    assert job.error is not None
+    assert job.error["code"] == "evidence-missing"
+
+
 # ---------------------------------------------------------------- backup
 
 
