@@ -90,12 +90,10 @@ def test_a_damaged_manifest_is_no_evidence(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b'{"ok": true, "load": NaN}', b'{"ok": true, "load": 1e999}', b" " * (4 * 2**20) + b"{}"],
-    ids=["NaN", "infinite", "too large"],
+    "addition", [b', "load": NaN', b', "load": 1e999', b" " * (4 * 2**20)], ids=["NaN", "1e999", "large"]
 )
 def test_a_result_that_cannot_be_kept_is_no_evidence(
-    bench: WorkflowBench, content: bytes
+    bench: WorkflowBench, addition: bytes
 ) -> None:
     bench.exists()
 
@@ -103,7 +101,8 @@ def test_a_result_that_cannot_be_kept_is_no_evidence(
         if name == "take" and isinstance(outcome, Wait):
             assert bench.server_system is not None
             path = f"/var/lib/managed/runs/{context.run_id('take')}/result.json"
-            bench.server_system.files[path] = content
+            written = bench.server_system.files[path]
+            bench.server_system.files[path] = written[:-1] + addition + b"}"
 
     bench.observe = observe
     job = bench.finish(JobKind.BACKUP)
