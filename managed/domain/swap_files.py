@@ -26,4 +26,3 @@ class SwapFile:
 def is_swap_path(path: str) -> bool:
     """Whether a swap file may have this path: absolute, no way out of its tree, plain text."""
     return len(path) <= LONGEST_PATH and _PATH.fullmatch(path) is not None
-

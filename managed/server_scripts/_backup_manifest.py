@@ -46,7 +46,7 @@ class Recorded(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A file as restic lists it, its path as `listed_path` says; `inode` is 0 when it is unknown."""
+    """A file as restic lists it, its path as `listed_path` says; `inode` is 0 when unknown."""
 
     path: str
     kind: EntryKind

@@ -109,7 +109,7 @@ class Survey:
             "disk_size": SECTOR * int((disk / "size").read_text()) if disk is not None else 0,
             "disk_uuid": _disk_identifier(table),
             "bios": self._boots_by_bios(table, partitions),
-            "efi": self._boots_by_efi(partitions),
+            "efi": self.boots_by_efi(partitions, is_booted_by_efi()),
             "unsupported": self.unsupported,
             "partitions": partitions,
             "swap_files": swap_files,
@@ -186,11 +186,13 @@ class Survey:
             found.append({"path": path, "size": size, "uuid": uuid, "label": label})
         return found
 
-    def _boots_by_efi(self, partitions: list[dict[str, Any]]) -> bool:
-        """Whether there is a place where boot loaders for EFI are kept and seen by backups."""
+    def boots_by_efi(self, partitions: list[dict[str, Any]], is_booted_so: bool) -> bool:
+        """Whether boot loaders for EFI stand where backups see them. Where nothing boots from it,
+        an EFI system partition that is mounted nowhere does no harm.
+        """
         systems = [p for p in partitions if p["type"].lower() == EFI_SYSTEM]
         mounted = [p for p in systems if p["filesystem"] and p["filesystem"]["mount_point"]]
-        if not mounted and is_booted_by_efi():
+        if not mounted and is_booted_so:
             self.unsupported.append("the EFI system partition that it boots from is not mounted")
         return bool(mounted)
 

@@ -59,6 +59,7 @@ class SnapshotFiles:
         shutil.rmtree(self.place, ignore_errors=True)
         self.place.mkdir(mode=0o700)
         tree, patterns = self.place / "tree", self.place / "patterns"
+        tree.mkdir()
         patterns.write_bytes(b"".join(bytes_of(line_pattern(path)) + b"\n" for path in paths))
         words = ["restore", self.snapshot, "--target", str(tree), "--include-file", str(patterns)]
         status, _ = self.restic.follow(words, "read_back_progress")

@@ -7,8 +7,8 @@ as RESTIC_PASSWORD, RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in the environ
 
 Every file is compared with the manifest before anything is rewritten, and again after the boot
 loader was installed; then the only differences allowed are those that the boot loader made and
-swap files, which no backup holds, and `rewritten` in the result lists each with its reason. Started again after an interruption it
-begins anew: nothing on the disk is kept.
+swap files, which no backup holds, and `rewritten` in the result lists each with its reason.
+Started again after an interruption it begins anew: nothing on the disk is kept.
 """
 
 from __future__ import annotations

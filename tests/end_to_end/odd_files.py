@@ -70,5 +70,6 @@ sparse = os.stat("/srv/odd/sparse").st_blocks * 512 < 1 << 20
 swaps = [line.split()[:3] for line in open("/proc/swaps")][1:]
 identity = open("/swapfile", "rb").read(4096)[1024:1100].hex()
 mode = os.stat("/swapfile").st_mode
-print(json.dumps({"files": found, "swaps": [swaps, identity, mode], "inodes_of_linked": linked, "is_sparse": sparse}))
+print(json.dumps({"files": found, "swaps": [swaps, identity, mode],
+    "inodes_of_linked": linked, "is_sparse": sparse}))
 """

@@ -29,9 +29,7 @@ def test_a_job_whose_server_has_odd_file_names_can_be_read(
 
     answer = api.get(f"/v1/jobs/{job.job_id}")
     assert answer.status_code == 200
-    assert answer.json()["steps"][0]["result"] == {
-        "moved_paths": ["/srv/latin-\\xe9", "/nul\\x00"]
-    }
+    assert answer.json()["steps"][0]["result"] == {"moved_paths": ["/srv/latin-\\xe9", "/nul\\x00"]}
     assert answer.json()["warnings"] == ["can't be read: /srv/latin-\\xe8"]
     page = api.get(f"/v1/jobs/{job.job_id}/events", headers={"Accept": "application/json"})
     assert page.status_code == 200

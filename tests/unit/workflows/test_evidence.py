@@ -90,11 +90,11 @@ def test_a_damaged_manifest_is_no_evidence(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "addition", [b', "load": NaN', b', "load": 1e999', b" " * (4 * 2**20)], ids=["NaN", "1e999", "large"]
+    "addition",
+    [b', "load": NaN', b', "load": 1e999', b" " * (4 * 2**20)],
+    ids=["NaN", "1e999", "large"],
 )
-def test_a_result_that_cannot_be_kept_is_no_evidence(
-    bench: WorkflowBench, addition: bytes
-) -> None:
+def test_a_result_that_cannot_be_kept_is_no_evidence(bench: WorkflowBench, addition: bytes) -> None:
     bench.exists()
 
     def observe(context: StepContext, name: str, outcome: Outcome | None) -> None:
