@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any, Final
 
@@ -20,9 +21,11 @@ from managed.domain.disk_layouts import (
     PartitionTable,
 )
 from managed.domain.errors import InvalidInput
+from managed.domain.swap_files import SwapFile, is_swap_path
 
 LAYOUT_VERSION: Final = 1
 MAXIMUM_PARTITIONS: Final = 128
+MAXIMUM_SWAP_FILES: Final = 32
 SECTOR: Final = 512
 IDENTIFIER_PATTERN: Final = re.compile(r"(0x)?[0-9A-Fa-f-]{0,40}")
 WORD_PATTERN: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
@@ -42,6 +45,7 @@ def layout_as_json(layout: DiskLayout) -> dict[str, Any]:
         "efi": layout.efi,
         "unsupported": list(layout.unsupported),
         "partitions": [_partition_as_json(p) for p in layout.partitions],
+        "swap_files": [asdict(file) for file in layout.swap_files],
     }
 
 
@@ -97,6 +101,24 @@ def layout_problems(layout: DiskLayout) -> Iterator[str]:
         yield "a mount point occurs twice"
     if "/" not in points and not layout.unsupported:
         yield "nothing is mounted at /"
+    yield from _swap_file_problems(layout)
+
+
+def _swap_file_problems(layout: DiskLayout) -> Iterator[str]:
+    paths = [file.path for file in layout.swap_files]
+    if len(paths) > MAXIMUM_SWAP_FILES or len(set(paths)) != len(paths):
+        yield "it has too many swap files, or one twice"
+    if sum(file.size for file in layout.swap_files) > layout.disk_size:
+        yield "its swap files are larger than the disk"
+    for file in layout.swap_files:
+        if not is_swap_path(file.path):
+            yield f"it has a swap file at {file.path!r}"
+        if file.size <= 0:
+            yield f"{file.path!r} has {file.size} bytes"
+        if not IDENTIFIER_PATTERN.fullmatch(file.uuid):
+            yield f"the UUID of {file.path!r} is {file.uuid!r}"
+        if not NAME_PATTERN.fullmatch(file.label) or file.label.startswith("-"):
+            yield f"the label of {file.path!r} is {file.label!r}"
 
 
 def _partition_problems(partition: Partition, layout: DiskLayout) -> Iterator[str]:
@@ -160,6 +182,16 @@ def _layout_of(document: Mapping[str, Any]) -> DiskLayout:
         bios=bool(document["bios"]),
         efi=bool(document["efi"]),
         unsupported=tuple(str(u) for u in document.get("unsupported", ())),
+        swap_files=tuple(_swap_file_of(file) for file in document.get("swap_files", ())),
+    )
+
+
+def _swap_file_of(document: Mapping[str, Any]) -> SwapFile:
+    return SwapFile(
+        path=str(document["path"]),
+        size=int(document["size"]),
+        uuid=str(document.get("uuid", "")),
+        label=str(document.get("label", "")),
     )
 
 

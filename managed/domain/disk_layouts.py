@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from managed.domain.errors import InvalidInput, NotSupported
+from managed.domain.swap_files import SwapFile
 
 MEBIBYTE: Final = 1024 * 1024
 BIOS_BOOT_TYPE: Final = "21686148-6449-6E6F-744E-656564454649"
@@ -92,7 +93,8 @@ class Partition:
 @dataclass(frozen=True)
 class DiskLayout:
     """One disk. `bios` and `efi` say which ways of booting are to work; `unsupported` says, one
-    sentence each, what the disk held that can't be laid out again (LVM, RAID, LUKS…).
+    sentence each, what the disk held that can't be laid out again (LVM, RAID, LUKS…). `swap_files`
+    are files in its filesystems that are made anew, because no backup holds them.
     """
 
     table: PartitionTable
@@ -102,6 +104,19 @@ class DiskLayout:
     bios: bool
     efi: bool
     unsupported: tuple[str, ...] = ()
+    swap_files: tuple[SwapFile, ...] = ()
+
+    @property
+    def efi_directory(self) -> str:
+        """Where the EFI system partition is mounted; empty when it is nowhere, or EFI is not to
+        work.
+        """
+        points = [
+            p.filesystem.mount_point
+            for p in self.partitions
+            if p.filesystem and p.type.upper() == EFI_SYSTEM_TYPE
+        ]
+        return next(filter(None, points), "") if self.efi else ""
 
     @property
     def root(self) -> Partition:
@@ -121,7 +136,7 @@ def restore_limitation(layout: DiskLayout) -> str | None:
     """Why this layout can't be restored to an empty disk, or None when it can."""
     if layout.unsupported:
         return "; ".join(layout.unsupported)
-    if not layout.bios and not layout.efi:
+    if not layout.bios and not layout.efi_directory:
         return "the server boots neither by BIOS nor by EFI in a known way"
     return None
 

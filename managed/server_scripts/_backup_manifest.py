@@ -47,7 +47,7 @@ class Recorded(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A file as restic lists it, its path as `listed_path` says."""
+    """A file as restic lists it, its path as `listed_path` says; `inode` is 0 when unknown."""
 
     path: str
     kind: EntryKind
@@ -56,6 +56,7 @@ class Node(NamedTuple):
     gid: int
     size: int
     mtime_ns: int
+    inode: int = 0
 
 
 class Seen(NamedTuple):
@@ -86,6 +87,7 @@ def parsed_node(document: dict[str, Any]) -> Node | None:
         gid=document.get("gid", 0),
         size=document.get("size", 0) if kind is EntryKind.FILE else 0,
         mtime_ns=nanoseconds(document["mtime"]),
+        inode=document.get("inode", 0),
     )
 
 

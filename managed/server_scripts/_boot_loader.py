@@ -12,7 +12,6 @@ from managed.server_scripts._disk import TARGET
 from managed.server_scripts._run import ScriptFailed, run_program, say
 
 REMOVABLE_LOADER = "EFI/BOOT/BOOTX64.EFI"
-EFI_PLACE = "boot/efi"
 
 
 @contextmanager
@@ -62,14 +61,11 @@ def install_boot_loader(disk: Path, layout: DiskLayout) -> list[str]:
     if layout.bios:
         _grub_install("i386-pc", str(disk))
         written.append(f"BIOS boot code and core image on {disk.name} (grub-install i386-pc)")
-    if layout.efi and not has_removable_loader():
-        _grub_install("x86_64-efi", f"--efi-directory=/{EFI_PLACE}", "--removable", "--no-nvram")
-        written.append(f"/{EFI_PLACE}/{REMOVABLE_LOADER} (grub-install x86_64-efi)")
+    place = layout.efi_directory
+    if place and not (TARGET / place.lstrip("/") / REMOVABLE_LOADER).is_file():
+        _grub_install("x86_64-efi", f"--efi-directory={place}", "--removable", "--no-nvram")
+        written.append(f"{place}/{REMOVABLE_LOADER} (grub-install x86_64-efi)")
     return written
-
-
-def has_removable_loader() -> bool:
-    return (TARGET / EFI_PLACE / REMOVABLE_LOADER).is_file()
 
 
 def _grub_install(platform: str, *words: str) -> None:

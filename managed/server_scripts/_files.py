@@ -175,8 +175,10 @@ class TreeScan:
         return ScannedFile(entry, status)
 
     def _first_name(self, path: bytes, status: os.stat_result, kind: EntryKind) -> str:
-        """The first path of the same inode, or "" when this one is the first."""
-        if status.st_nlink < 2 or kind is EntryKind.DIRECTORY:
+        """The first path of the same inode, or "" when this one is the first. Files only: what else
+        has several names (after `cp -al` symlinks do) restic restores as so many.
+        """
+        if status.st_nlink < 2 or kind is not EntryKind.FILE:
             return ""
         name = text_of(path)
         first = self.first_names.setdefault((status.st_dev, status.st_ino), name)

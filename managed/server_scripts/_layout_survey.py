@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from managed.domain.swap_files import is_swap_path
 from managed.server_scripts._run import ScriptFailed, run_program
 
 SECTOR = 512
@@ -86,10 +88,11 @@ def probe(device: str) -> dict[str, str]:
 
 
 class Survey:
-    """Reads the layout of the disk that carries /."""
+    """Reads the layout of the disk that carries /, and what swap files (paths) are on it."""
 
-    def __init__(self, mounts: list[Mount]) -> None:
+    def __init__(self, mounts: list[Mount], swap_files: Sequence[str]) -> None:
         self.mounts = covered_mounts(mounts)
+        self.swap_files = swap_files
         self.by_device = {mount.device: mount for mount in reversed(self.mounts)}
         self.unsupported: list[str] = []
 
@@ -99,15 +102,17 @@ class Survey:
         partitions = [] if disk is None else self._partitions(disk)
         self._note_strangers(disk)
         table = probe(f"/dev/{disk.name}") if disk is not None else {}
+        swap_files = self.surveyed_swap_files()
         return {
             "version": LAYOUT_VERSION_WRITTEN,
             "table": table.get("PTTYPE", "gpt"),
             "disk_size": SECTOR * int((disk / "size").read_text()) if disk is not None else 0,
             "disk_uuid": _disk_identifier(table),
             "bios": self._boots_by_bios(table, partitions),
-            "efi": any(p["type"].lower() == EFI_SYSTEM for p in partitions),
+            "efi": self.boots_by_efi(partitions, is_booted_by_efi()),
             "unsupported": self.unsupported,
             "partitions": partitions,
+            "swap_files": swap_files,
         }
 
     def _root_disk(self) -> Path | None:
@@ -168,6 +173,29 @@ class Survey:
             if mount.place != "/" and (place is None or disk is None or place.parent != disk):
                 self.unsupported.append(f"{mount.place} is not on the same disk as /")
 
+    def surveyed_swap_files(self) -> list[dict[str, Any]]:
+        """What is needed to make them again; what can't be is noted."""
+        found = []
+        for path in self.swap_files:
+            if not is_swap_path(path) or not os.path.isfile(path):
+                self.unsupported.append(f"the swap file {path!r} can't be made again")
+                continue
+            values = probe(path)
+            uuid, label = values.get("UUID", ""), values.get("LABEL", "")
+            size = os.stat(path).st_size
+            found.append({"path": path, "size": size, "uuid": uuid, "label": label})
+        return found
+
+    def boots_by_efi(self, partitions: list[dict[str, Any]], is_booted_so: bool) -> bool:
+        """Whether boot loaders for EFI stand where backups see them. Where nothing boots from it,
+        an EFI system partition that is mounted nowhere does no harm.
+        """
+        systems = [p for p in partitions if p["type"].lower() == EFI_SYSTEM]
+        mounted = [p for p in systems if p["filesystem"] and p["filesystem"]["mount_point"]]
+        if not mounted and is_booted_so:
+            self.unsupported.append("the EFI system partition that it boots from is not mounted")
+        return bool(mounted)
+
     def _boots_by_bios(self, table: dict[str, str], partitions: list[dict[str, Any]]) -> bool:
         has_core = Path("/boot/grub/i386-pc/core.img").exists()
         reserved = any(p["type"].lower() == BIOS_BOOT for p in partitions)
@@ -196,10 +224,15 @@ def ext_features(device: str) -> list[str]:
     return [w for w in words if w not in PASSING_FEATURES and not w.startswith("FEATURE_")]
 
 
-def swap_files() -> list[str]:
-    """Files (not partitions) that are in use as swap."""
-    lines = Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]
-    return [line.split()[0] for line in lines if line.split()[1] == "file"]
+def swap_paths(proc_swaps: str) -> list[str]:
+    """Files (not partitions) that are in use as swap, from the text of /proc/swaps."""
+    rows = [line.split() for line in proc_swaps.splitlines()[1:]]
+    paths = [_unescaped_place(row[0]) for row in rows if row[1] == "file"]
+    return [path for path in paths if not path.endswith(" (deleted)")]
+
+
+def is_booted_by_efi() -> bool:
+    return Path("/sys/firmware/efi").exists()
 
 
 def system_facts() -> dict[str, Any]:
@@ -208,7 +241,7 @@ def system_facts() -> dict[str, Any]:
     return {
         "hostname": os.uname().nodename,
         "kernel": os.uname().release,
-        "booted_by": "efi" if Path("/sys/firmware/efi").exists() else "bios",
+        "booted_by": "efi" if is_booted_by_efi() else "bios",
         "os_release": release.read_text(encoding="utf-8") if release.exists() else "",
         "fstab": Path("/etc/fstab").read_text(encoding="utf-8", errors="replace")
         if Path("/etc/fstab").exists()

@@ -6,9 +6,9 @@ may be empty), snapshot, manifest (path of manifest.jsonl.gz in the rescue sessi
 as RESTIC_PASSWORD, RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in the environment.
 
 Every file is compared with the manifest before anything is rewritten, and again after the boot
-loader was installed; then the only differences allowed are those that the boot loader made, and
-`rewritten` in the result lists each with its reason. Started again after an interruption it
-begins anew: nothing on the disk is kept.
+loader was installed; then the only differences allowed are those that the boot loader made and
+swap files, which no backup holds, and `rewritten` in the result lists each with its reason.
+Started again after an interruption it begins anew: nothing on the disk is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,10 @@ from managed.server_scripts._run import (
     say,
     write_atomically,
 )
+from managed.server_scripts._swap_files import make_swap_file
 
 CACHE = TARGET / ".managed-restic-cache"
 EMPTY_DIRECTORIES = {"dev": 0o755, "proc": 0o555, "run": 0o755, "sys": 0o555, "tmp": 0o1777}
-BOOT_LOADER_PLACES = ("/boot/grub", "/boot/efi/EFI")
 SHOWN_DIFFERENCES = 50
 
 
@@ -168,40 +168,55 @@ def demand_none(differences: list[Difference], when: str) -> None:
     )
 
 
-def rewritten_paths(differences: list[Difference]) -> dict[str, str]:
-    """Path to reason for what installing the boot loader changed; other differences are errors."""
-    allowed = [d for d in differences if is_boot_loaders(d.path)]
-    demand_none([d for d in differences if d not in allowed], "After rewriting the boot loader")
-    reasons: dict[str, list[str]] = {}
-    for difference in allowed:
-        reasons.setdefault(difference.path, []).append(difference.field)
-    return {
-        path: "grub-install wrote it anew: " + ", ".join(fields) for path, fields in reasons.items()
-    }
+def rewritten_paths(differences: list[Difference], layout: DiskLayout) -> dict[str, str]:
+    """Path to reason for what making swap files and installing the boot loader changed; other
+    differences are errors.
+    """
+    places = boot_loader_places(layout)
+    swap_files = {file.path for file in layout.swap_files}
+    reasons: dict[str, str] = {}
+    others = []
+    for difference in differences:
+        path, field = difference.path, difference.field
+        if path in swap_files:
+            reasons[path] = "a swap file, made anew: its content is in no backup"
+        elif is_below(path, places):
+            known = reasons.get(path)
+            reasons[path] = f"{known}, {field}" if known else f"grub-install wrote it anew: {field}"
+        else:
+            others.append(difference)
+    demand_none(others, "After rewriting the boot loader")
+    return reasons
 
 
-def boot_files() -> dict[bytes, tuple[int, str]]:
+def boot_loader_places(layout: DiskLayout) -> tuple[str, ...]:
+    """The directories in which installing the boot loader may write."""
+    efi = layout.efi_directory
+    return ("/boot/grub", f"{efi}/EFI") if efi else ("/boot/grub",)
+
+
+def boot_files(places: Sequence[str]) -> dict[bytes, tuple[int, str]]:
     """Modification time and sha256 (empty for directories) of what the boot loader may write."""
     found = {}
-    for place in BOOT_LOADER_PLACES:
+    for place in places:
         for directory, _, names in os.walk(bytes(TARGET) + place.encode()):
             for path in (directory, *(os.path.join(directory, name) for name in names)):
                 found[path] = os.lstat(path).st_mtime_ns, sha256_of(path)
     return found
 
 
-def put_times_back(before: dict[bytes, tuple[int, str]]) -> None:
+def put_times_back(before: dict[bytes, tuple[int, str]], places: Sequence[str]) -> None:
     """grub-install copies hundreds of modules that were there already: where the content is the
     same as before, the restored time is right. Directories come last, files would move theirs.
     """
-    for path, (time, digest) in sorted(boot_files().items(), reverse=True):
+    for path, (time, digest) in sorted(boot_files(places).items(), reverse=True):
         known_time, known_digest = before.get(path, (time, digest))
         if known_digest == digest and known_time != time:
             os.utime(path, ns=(known_time, known_time), follow_symlinks=False)
 
 
-def is_boot_loaders(path: str) -> bool:
-    return any(path == place or path.startswith(f"{place}/") for place in BOOT_LOADER_PLACES)
+def is_below(path: str, places: Sequence[str]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)
 
 
 def restore_system(wanted: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -218,13 +233,18 @@ def restore_system(wanted: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         demand_none(restore.differences(), "After the restore")
         restore.watch.lap("check")
         emit("restore_step", name="boot_loader")
-        before = boot_files()
+        for file in restore.layout.swap_files:
+            make_swap_file(TARGET, file)
+        places = boot_loader_places(restore.layout)
+        before = boot_files(places)
         with kernel_filesystems():
             written = install_boot_loader(restore.disk, restore.layout)
-        put_times_back(before)
+        put_times_back(before, places)
         restore.watch.lap("boot_loader")
         emit("restore_step", name="check_again")
-        rewritten = rewritten_paths(restore.differences())
+        differences = restore.differences()
+        rewritten = rewritten_paths(differences, restore.layout)
+        surplus = {d.path for d in differences if d.field == "path" and d.found == "present"}
         checked = sum(1 for _ in restore.expected())
         os.sync()
         restore.watch.lap("check_again")
@@ -235,7 +255,7 @@ def restore_system(wanted: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         say(f"rewritten: {path!r}: {reason}")
     return 0, {
         "checked": checked,
-        "equal": checked - len(rewritten),
+        "equal": checked - len(rewritten.keys() - surplus),
         "rewritten": [{"path": p, "reason": r} for p, r in sorted(rewritten.items())],
         "written_outside_files": written,
         "disk": str(restore.disk),

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Any
 
 from managed.server_scripts._run_records import (
@@ -40,6 +41,7 @@ from managed.server_scripts._run_secrets import drop_secrets, put_secrets
 from managed.server_scripts._run_supervisor import supervise
 
 EXIT_RUNNING = 75
+SECONDS_KEPT = 14 * 24 * 3600
 
 
 def start() -> None:
@@ -50,6 +52,7 @@ def start() -> None:
     os.makedirs(RUNS, mode=0o700, exist_ok=True)
     if os.path.isdir(record):
         return
+    sweep()
     starting = claim(record, request)
     if starting is None:
         return
@@ -68,6 +71,18 @@ def start() -> None:
         raise
     finally:
         os.close(starting)
+
+
+def sweep() -> None:
+    """Remove what nobody has forgotten in weeks: records of runs that ended, well or not, and what
+    a start or an end that was cut off left. A job that failed forgets none, and none lasts so long.
+    """
+    for name in os.listdir(RUNS):
+        path = os.path.join(RUNS, name)
+        with contextlib.suppress(OSError):
+            is_old = time.time() - os.lstat(path).st_mtime > SECONDS_KEPT
+            if is_old and os.path.isdir(path) and not runs(name, path):
+                remove(path)
 
 
 def claim(record: str, request: dict[str, Any]) -> int | None:
@@ -162,11 +177,16 @@ def forget(run_id: str) -> None:
         return
     if runs(run_id, record):
         sys.exit(EXIT_RUNNING)
+    remove(record)
+    drop_secrets(run_id)
+
+
+def remove(record: str) -> None:
+    """Take the record away in one step; whoever looks for it finds all of it or nothing."""
     forgotten = tempfile.mkdtemp(prefix=".forgotten-", dir=RUNS)
     with contextlib.suppress(FileNotFoundError):
         os.rename(record, forgotten)
     shutil.rmtree(forgotten)
-    drop_secrets(run_id)
 
 
 def main(arguments: list[str]) -> None:

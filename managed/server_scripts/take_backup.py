@@ -44,7 +44,7 @@ from managed.server_scripts._layout_survey import (
     Survey,
     covered_mounts,
     parsed_mounts,
-    swap_files,
+    swap_paths,
     system_facts,
 )
 from managed.server_scripts._restic import INCOMPLETE, Restic
@@ -89,7 +89,9 @@ class Backup:
         mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
         self.mounts = covered_mounts(parsed_mounts(mountinfo))
         self.roots = [mount.place for mount in self.mounts]
-        patterns = (*USUAL_EXCLUDES, *swap_files(), *wanted.get("excludes", ()))
+        swaps = Path("/proc/swaps").read_text(encoding="utf-8", errors="surrogateescape")
+        self.swap_files = swap_paths(swaps)
+        patterns = (*USUAL_EXCLUDES, *self.swap_files, *wanted.get("excludes", ()))
         try:
             self.excludes = Excludes(patterns)
         except ValueError as error:
@@ -97,7 +99,7 @@ class Backup:
         self.restic = Restic(wanted.get("restic", ""), wanted["repository"], CACHE)
 
     def record_layout(self) -> None:
-        layout = Survey(self.mounts).layout()
+        layout = Survey(self.mounts, self.swap_files).layout()
         self.warnings += [f"can't be restored bare-metal yet: {x}" for x in layout["unsupported"]]
         document = {"layout": layout, "system": system_facts()}
         text = json.dumps(document, indent=1) + "\n"

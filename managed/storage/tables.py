@@ -25,6 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from managed.domain.documents import storable
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment. SQLite keeps no zone, so it is normalised to UTC on the way in."""
@@ -44,6 +46,18 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class StoredJson(TypeDecorator[Any]):
+    """JSON, made `storable` on the way in: here passes all that servers say (results, warnings,
+    errors, events), and nothing of it may keep a job from being recorded or shown.
+    """
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return storable(value)
 
 
 metadata = MetaData(
@@ -84,7 +98,7 @@ servers = Table(
     Column("host_key", Text, nullable=False),
     Column("operating_system", String(63), nullable=False),
     Column("node_id", ForeignKey("nodes.id")),
-    Column("spec", JSON(none_as_null=True)),
+    Column("spec", StoredJson(none_as_null=True)),
     Column("repository_key_id", String(64), nullable=False, server_default=""),
     Column("checked_parts", Integer, nullable=False, server_default="0"),
     Column("created_at", UtcDateTime, nullable=False),
@@ -114,7 +128,7 @@ jobs = Table(
     Column("kind", String(32), nullable=False),
     Column("workflow_version", Integer, nullable=False),
     Column("status", String(16), nullable=False),
-    Column("parameters", JSON, nullable=False),
+    Column("parameters", StoredJson, nullable=False),
     Column("requested_by", String(253), nullable=False, server_default=""),
     Column("run_key", String(253), unique=True),
     Column("holds_server", Boolean, nullable=False),
@@ -127,21 +141,21 @@ jobs = Table(
     Column("started_step", String(63), nullable=False, server_default=""),
     Column("step_started_at", UtcDateTime),
     Column("step_attempt", Integer, nullable=False, server_default="1"),
-    Column("run_numbers", JSON, nullable=False),
+    Column("run_numbers", StoredJson, nullable=False),
     Column("lease_owner", String(253), nullable=False, server_default=""),
     Column("lease_token", Integer, nullable=False, server_default="0"),
     Column("lease_expires_at", UtcDateTime),
-    Column("child", JSON(none_as_null=True)),
-    Column("question", JSON(none_as_null=True)),
+    Column("child", StoredJson(none_as_null=True)),
+    Column("question", StoredJson(none_as_null=True)),
     Column("question_number", Integer, nullable=False, server_default="0"),
     Column("question_until", UtcDateTime),
     Column("asked_at", UtcDateTime),
     Column("last_answer_at", UtcDateTime),
     Column("interruptible", Boolean, nullable=False, server_default=text("true")),
-    Column("answer", JSON(none_as_null=True)),
+    Column("answer", StoredJson(none_as_null=True)),
     Column("verdict", String(16)),
-    Column("error", JSON(none_as_null=True)),
-    Column("warnings", JSON, nullable=False),
+    Column("error", StoredJson(none_as_null=True)),
+    Column("warnings", StoredJson, nullable=False),
     Column("cancel_requested", Text, nullable=False, server_default=""),
     Column("event_seq", BigInteger, nullable=False, server_default="0"),
     CheckConstraint(
@@ -179,8 +193,8 @@ job_steps = Table(
     Column("attempt", Integer, nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime, nullable=False),
-    Column("result", JSON, nullable=False),
-    Column("error", JSON(none_as_null=True)),
+    Column("result", StoredJson, nullable=False),
+    Column("error", StoredJson(none_as_null=True)),
 )
 
 # On PostgreSQL the migration makes this table partitioned by `at`, hence the key.
@@ -192,7 +206,7 @@ events = Table(
     Column("at", UtcDateTime, primary_key=True),
     Column("server_id", String(36), nullable=False),
     Column("type", String(63), nullable=False),
-    Column("data", JSON, nullable=False),
+    Column("data", StoredJson, nullable=False),
 )
 
 rescue_sessions = Table(
@@ -229,7 +243,7 @@ snapshots = Table(
     Column("layout_key", Text, nullable=False),
     Column("layout_sha256", String(64), nullable=False),
     Column("verified_at", UtcDateTime),
-    Column("verification", JSON(none_as_null=True)),
+    Column("verification", StoredJson(none_as_null=True)),
     Index("ix_snapshots_server_time", "server_id", "time"),
 )
 
@@ -238,6 +252,6 @@ idempotency_keys = Table(
     metadata,
     Column("key", String(255), primary_key=True),
     Column("request_digest", String(64), nullable=False),
-    Column("response", JSON, nullable=False),
+    Column("response", StoredJson, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 
+from managed.domain.documents import require_bounded
 from managed.domain.errors import InternalError, Json, LeaseLost, ManagedError, UnknownWorkflow
 from managed.domain.jobs import (
     GiveUp,
@@ -139,7 +140,9 @@ class Engine:
         if first_time:
             heartbeat.emit(way.begun, {"step": step.name})
         try:
-            outcome = self._guarded(step.name, lambda: way.work(self._context(job, heartbeat)))
+            outcome = self._guarded(
+                step.name, lambda: _bounded(way.work(self._context(job, heartbeat)))
+            )
         except ManagedError as error:
             return self._after_error(job, way, error, heartbeat)
         self._check_lease(job, heartbeat)
@@ -271,6 +274,12 @@ class _Way:
     started_as: str
     begun: str
     done: StepStatus
+
+
+def _bounded(outcome: Outcome) -> Outcome:
+    if isinstance(outcome, Done):
+        require_bounded(outcome.result)
+    return outcome
 
 
 def _way_of(step: Step) -> _Way:

@@ -345,6 +345,22 @@ def test_a_run_that_is_being_started_is_running(real: Stage) -> None:
 
 
 @pytest.mark.cell
+def test_records_that_nobody_forgot_are_swept_when_they_are_old(real: Stage) -> None:
+    ended, young, running = real.start(HELLO), real.start(HELLO), real.start(ENDLESS)
+    for run_id in (ended, young):
+        real.until(run_id, RunState.FINISHED)
+    real.until_printed(running, "begun")
+    sh(real, f"cd /var/lib/managed/runs && touch -d '15 days ago' {ended} {running}")
+
+    real.until(real.start(HELLO), RunState.FINISHED)
+
+    assert real.look(ended).state is RunState.ABSENT
+    assert real.look(young).state is RunState.FINISHED
+    assert real.look(running).state is RunState.RUNNING
+    real.runs.stop(real.endpoint, running)
+
+
+@pytest.mark.cell
 def test_the_time_limit_ends_the_run_and_all_its_processes(real: Stage) -> None:
     script = "#!/bin/sh\ntrap '' TERM\nsetsid sleep 777.25 &\nsleep 777.25; sleep 777.25\n"
     run_id = real.start(script, time_limit=1)

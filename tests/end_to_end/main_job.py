@@ -149,6 +149,8 @@ class WatchedDemo(Demo):
         found = self.on_server(
             *("grep", "-rlsFf", NEEDLES, "/", "--exclude-dir=proc", "--exclude-dir=sys"),
             *("--exclude-dir=dev", "--binary-files=text", "--devices=skip"),
+            # What the kernel may put there, of any process, is nobody's to decide.
+            f"--exclude={odd_files.SWAP_FILE.lstrip('/')}",
         )
         self.findings.files_with_secrets = found.splitlines()
         super().destroy(evidence)

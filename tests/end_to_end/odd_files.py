@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 DIRECTORY = "/srv/odd"
+SWAP_FILE = "/swapfile"
 
 MAKE = r"""
-import os
+import os, subprocess
 os.makedirs("/srv/odd/sub")
 os.chdir("/srv/odd")
 def write(name, content):
@@ -38,6 +39,13 @@ acl = "0200000001000600ffffffff02000600d204000004000400ffffffff10000600ffffffff2
 os.setxattr("acl", "system.posix_acl_access", bytes.fromhex(acl))
 os.chmod("sub", 0o2775)
 os.utime("setuid", ns=(1, 981173106123456789))
+descriptor = os.open("/swapfile", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+os.posix_fallocate(descriptor, 0, 64 << 20)
+os.close(descriptor)
+with open("/etc/fstab", "a") as file:
+    file.write("/swapfile none swap sw 0 0\n")
+for command in ("mkswap --label spare /swapfile", "systemctl daemon-reload", "swapon --all"):
+    subprocess.run(command.split(), check=True, capture_output=True)
 os.sync()
 """
 
@@ -59,5 +67,9 @@ for directory, names, files in sorted(os.walk(b"/srv/odd")):
             s.st_rdev, hashlib.sha256(content).hexdigest(), attributes, values])
 linked = len({os.stat("/srv/odd/" + n).st_ino for n in ("a", "b", "sub/z")})
 sparse = os.stat("/srv/odd/sparse").st_blocks * 512 < 1 << 20
-print(json.dumps({"files": found, "inodes_of_linked": linked, "is_sparse": sparse}))
+swaps = [line.split()[:3] for line in open("/proc/swaps")][1:]
+identity = open("/swapfile", "rb").read(4096)[1024:1100].hex()
+mode = os.stat("/swapfile").st_mode
+print(json.dumps({"files": found, "swaps": [swaps, identity, mode],
+    "inodes_of_linked": linked, "is_sparse": sparse}))
 """

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from managed.domain.documents import LARGEST_DOCUMENT, parsed_document
 from managed.domain.errors import (
     CommandFailed,
     EvidenceMissing,
@@ -25,6 +26,7 @@ from managed.workflows.steps import StepContext, Wait
 
 RUNS_DIRECTORY = "/var/lib/managed/runs"
 _GRACE = timedelta(minutes=2)
+_MOST_TEXTS = 200
 
 
 @dataclass(frozen=True)
@@ -164,19 +166,20 @@ def read_result(context: StepContext, run_id: str) -> dict[str, Json]:
     """What the run left in result.json; EvidenceMissing when that is nothing."""
     path = f"{RUNS_DIRECTORY}/{run_id}/result.json"
     try:
-        document = json.loads(context.world.shell.read_file(context.endpoint, path))
+        content = context.world.shell.read_file(context.endpoint, path, limit=LARGEST_DOCUMENT)
     except NotFound as error:
         raise EvidenceMissing(f"the run left no {path}", run_id=run_id) from error
-    except ValueError as error:
-        raise EvidenceMissing(f"{path} is no JSON document", run_id=run_id) from error
-    if not isinstance(document, dict):
-        raise EvidenceMissing(f"{path} holds no object", run_id=run_id)
-    return document
+    return parsed_document(content, path)
 
 
 def texts(value: Json) -> list[str]:
-    """A list in a script's result, such as its warnings, as texts; empty when it is none."""
-    return [str(item) for item in value] if isinstance(value, list) else []
+    """A list in a script's result, such as its warnings, as texts; empty when it is none. Of very
+    many the first ones are given, and how many more there are.
+    """
+    if not isinstance(value, list):
+        return []
+    more = [f"and {len(value) - _MOST_TEXTS} more"] if len(value) > _MOST_TEXTS else []
+    return [*(str(item) for item in value[:_MOST_TEXTS]), *more]
 
 
 def script_error(script: str, result: Mapping[str, Json], exit_status: Json) -> ManagedError:

@@ -54,11 +54,13 @@ class ShakyShell(FakeShell):
 
     bad_reads: int = 0
 
-    def read_file(self, endpoint: Endpoint, path: str, *, timeout: float = 600) -> bytes:
+    def read_file(
+        self, endpoint: Endpoint, path: str, *, limit: int = 2**26, timeout: float = 600
+    ) -> bytes:
         if self.bad_reads:
             self.bad_reads -= 1
             raise ServerUnreachable("the connection is gone")
-        return super().read_file(endpoint, path, timeout=timeout)
+        return super().read_file(endpoint, path, limit=limit, timeout=timeout)
 
 
 @dataclass

@@ -30,6 +30,7 @@ from managed.domain.disk_layouts import (
     sfdisk_script,
 )
 from managed.domain.errors import InvalidInput, NotSupported
+from managed.domain.swap_files import SwapFile
 
 GIBIBYTE = 1024 * MEBIBYTE
 
@@ -69,9 +70,42 @@ def test_a_new_server_boots_by_bios_and_by_efi() -> None:
     assert restore_limitation(layout) is None
 
 
-@pytest.mark.parametrize("layout", [new_layout(), old_layout()])
+def with_swap_files() -> DiskLayout:
+    files = (SwapFile("/swapfile", GIBIBYTE), SwapFile("/var/.swap 2", MEBIBYTE, "ab-cd", "spare"))
+    return replace(old_layout(), swap_files=files)
+
+
+@pytest.mark.parametrize("layout", [new_layout(), old_layout(), with_swap_files()])
 def test_layouts_survive_json(layout: DiskLayout) -> None:
-    assert parsed_layout(layout_as_json(layout)) == layout
+    assert parsed_layout(json.loads(json.dumps(layout_as_json(layout)))) == layout
+
+
+def test_a_layout_from_before_swap_files_were_recorded_is_read() -> None:
+    layout = old_layout()
+    document = layout_as_json(layout)
+    del document["swap_files"]
+
+    assert parsed_layout(document) == layout
+
+
+def test_efi_needs_its_partition_mounted_and_bios_needs_nothing_of_it() -> None:
+    layout = new_layout()
+    assert layout.efi_directory == "/boot/efi"
+
+    unmounted = with_efi_at(layout, "")
+    assert unmounted.efi_directory == ""
+    assert restore_limitation(unmounted) is None
+    assert restore_limitation(replace(unmounted, bios=False)) is not None
+    elsewhere = replace(with_efi_at(layout, "/efi"), bios=False)
+    assert elsewhere.efi_directory == "/efi"
+    assert restore_limitation(elsewhere) is None
+
+
+def with_efi_at(layout: DiskLayout, mount_point: str) -> DiskLayout:
+    bios, efi, root = layout.partitions
+    assert efi.filesystem is not None
+    files = replace(efi.filesystem, mount_point=mount_point)
+    return replace(layout, partitions=(bios, replace(efi, filesystem=files), root))
 
 
 @given(st.integers(2 * GIBIBYTE, 64 * GIBIBYTE), st.integers(0, 64 * GIBIBYTE))
@@ -152,6 +186,16 @@ def test_what_cannot_be_laid_out_again_is_said() -> None:
         check_restorable(replace(new_layout(), bios=False, efi=False))
 
 
+HOSTILE_PATHS = (
+    *("", "/", "swapfile", "/../etc/swap", "/var/../../swap", "/var/..", "/./swap", "//swap"),
+    *("/swap\n", "/swap\0", "/var/", "/latin-\udce9", "/" + "x" * 256, "/long" * 300),
+)
+
+
+def swap_file(path: str = "/swapfile", size: int = MEBIBYTE) -> dict[str, Any]:
+    return {"path": path, "size": size, "uuid": "", "label": ""}
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -174,6 +218,15 @@ def test_what_cannot_be_laid_out_again_is_said() -> None:
         (("partitions",), None),
         (("table",), "mac"),
         (("version",), 2),
+        (("swap_files",), None),
+        (("swap_files",), [{"path": "/swapfile"}]),
+        (("swap_files",), [swap_file()] * 2),
+        (("swap_files",), [swap_file(f"/{number}") for number in range(33)]),
+        *((("swap_files",), [swap_file(path)]) for path in HOSTILE_PATHS),
+        *((("swap_files",), [swap_file(size=size)]) for size in (0, -1, 9 * GIBIBYTE)),
+        (("swap_files",), [swap_file("/one", 5 * GIBIBYTE), swap_file("/two", 5 * GIBIBYTE)]),
+        (("swap_files",), [{**swap_file(), "uuid": "$(reboot)"}]),
+        (("swap_files",), [{**swap_file(), "label": "-oops"}]),
     ],
 )
 def test_layouts_that_contradict_themselves_or_look_hostile_are_refused(

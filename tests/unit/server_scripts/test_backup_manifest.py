@@ -25,7 +25,12 @@ from managed.server_scripts._backup_manifest import (
     verdict,
 )
 from managed.server_scripts._files import ScannedFile, signature
-from managed.server_scripts._snapshot_files import literal_pattern
+from managed.server_scripts._snapshot_files import (
+    line_pattern,
+    linked_names,
+    literal_pattern,
+    split_by_space,
+)
 
 ENTRY = ManifestEntry("/f", EntryKind.FILE, 0o644, 0, 0, 5_000_000_000, 3, "ab" * 32)
 NODE = Node("/f", EntryKind.FILE, 0o644, 0, 0, 3, 5_000_000_000)
@@ -162,3 +167,31 @@ def test_a_line_of_the_first_pass_comes_back(status: os.stat_result) -> None:
 
 def test_patterns_for_restic_match_one_path_alone() -> None:
     assert literal_pattern("/a*[b]?\\c") == r"/a\*\[b\]\?\\c"
+
+
+def test_patterns_in_a_file_match_what_a_line_can_hold() -> None:
+    assert line_pattern("/a*$HOME") == r"/a\*$$HOME"
+    assert line_pattern("/new\nline \t") == "/new?line [\t]"
+
+
+def changed(path: str, inode: int, size: int = 3) -> Seen:
+    return Seen(path, None, None, NODE._replace(path=path, inode=inode, size=size))
+
+
+def test_names_of_one_inode_fit_together_or_not_at_all() -> None:
+    one, other, two, unknown = (
+        changed("/a", 7), changed("/b", 8, size=5), changed("/z", 7), changed("/u", 0),
+    )  # fmt: skip
+
+    assert split_by_space([one, other, two, unknown], 14) == ([one, other, two, unknown], [])
+    assert split_by_space([one, other, two, unknown], 9) == ([other, unknown], [one, two])
+    assert split_by_space([one, two], 5) == ([], [one, two])
+
+
+def test_only_names_that_were_linked_when_restic_read_them_are_names_of_one_file() -> None:
+    """`ln /a /b` between the reading of both: /a is restored as a file of its own."""
+    seen = [changed("/a", 7), changed("/b", 7), changed("/c", 7), changed("/d", 7)]
+    links = {("/a", 7): (0, 1), ("/b", 7): (65024, 2), ("/c", 7): (65024, 3), ("/d", 7): (65025, 2)}
+
+    assert list(linked_names(seen, links)) == [[seen[0]], [seen[1], seen[2]], [seen[3]]]
+    assert list(linked_names(seen, {})) == [[each] for each in seen]

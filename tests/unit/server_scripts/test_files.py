@@ -39,12 +39,14 @@ def test_links_pipes_and_odd_names_are_described(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     (tmp_path / "z").hardlink_to(tmp_path / "a")
     (tmp_path / "link").symlink_to("nowhere")
+    os.link(tmp_path / "link", tmp_path / "second", follow_symlinks=False)
     os.mkfifo(tmp_path / "pipe")
     odd = b"new\nline-\xe9"
     (tmp_path / os.fsdecode(odd)).write_text("odd")
     found = entries(tmp_path)
 
     assert (found["/a"].hard_link, found["/z"].hard_link) == ("", "/a")
+    assert (found["/link"].hard_link, found["/second"].hard_link) == ("", "")
     assert (found["/link"].kind, found["/link"].target) == (EntryKind.SYMLINK, "nowhere")
     assert found["/pipe"].kind is EntryKind.FIFO
     assert b"/" + odd in {bytes_of(path) for path in found}

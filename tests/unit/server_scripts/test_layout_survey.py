@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from managed.domain.disk_layouts import EXT4_FEATURES, Filesystem, FilesystemKind
 from managed.server_scripts._disk import format_command, mount_options, partition_device
-from managed.server_scripts._layout_survey import covered_mounts, parsed_blkid, parsed_mounts
+from managed.server_scripts._layout_survey import (
+    EFI_SYSTEM,
+    Survey,
+    covered_mounts,
+    parsed_blkid,
+    parsed_mounts,
+)
 
 MOUNTINFO = """\
 22 27 0:20 / /sys rw,nosuid - sysfs sysfs rw
@@ -76,3 +84,25 @@ def test_only_options_that_change_how_files_look_are_used_for_mounting() -> None
 def test_partitions_of_disks_that_end_with_a_digit() -> None:
     assert partition_device(Path("/dev/vdb"), 3) == Path("/dev/vdb3")
     assert partition_device(Path("/dev/nvme0n1"), 3) == Path("/dev/nvme0n1p3")
+
+
+@pytest.mark.parametrize(
+    ("mount_point", "is_booted_so", "boots", "limitations"),
+    [
+        ("/boot/efi", True, True, 0),
+        ("/efi", False, True, 0),
+        ("", True, False, 1),
+        ("", False, False, 0),
+        (None, False, False, 0),
+    ],
+)
+def test_efi_counts_where_its_partition_is_mounted(
+    mount_point: str | None, is_booted_so: bool, boots: bool, limitations: int
+) -> None:
+    files = None if mount_point is None else {"mount_point": mount_point}
+    root = {"type": "linux", "filesystem": {"mount_point": "/"}}
+    survey = Survey([], [])
+
+    partitions = [root, {"type": EFI_SYSTEM.upper(), "filesystem": files}]
+    assert survey.boots_by_efi(partitions, is_booted_so) is boots
+    assert len(survey.unsupported) == limitations

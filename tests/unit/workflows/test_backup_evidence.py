@@ -93,6 +93,28 @@ def test_a_damaged_manifest_is_no_evidence(content: bytes) -> None:
         list(kept_evidence.manifest_entries(content, 1000))
 
 
+@pytest.mark.parametrize(
+    "addition",
+    [b', "load": NaN', b', "load": 1e999', b" " * (4 * 2**20)],
+    ids=["NaN", "1e999", "large"],
+)
+def test_a_result_that_cannot_be_kept_is_no_evidence(bench: WorkflowBench, addition: bytes) -> None:
+    bench.exists()
+
+    def observe(context: StepContext, name: str, outcome: Outcome | None) -> None:
+        if name == "take" and isinstance(outcome, Wait):
+            assert bench.server_system is not None
+            path = f"/var/lib/managed/runs/{context.run_id('take')}/result.json"
+            written = bench.server_system.files[path]
+            bench.server_system.files[path] = written[:-1] + addition + b"}"
+
+    bench.observe = observe
+    job = bench.finish(JobKind.BACKUP)
+
+    assert job.error is not None
+    assert job.error["code"] == "evidence-missing"
+
+
 def test_a_server_that_names_an_older_backup_has_none_and_harms_none(
     bench: WorkflowBench,
 ) -> None:
