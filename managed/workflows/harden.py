@@ -90,9 +90,7 @@ def take_back(context: StepContext) -> Done:
     before = context.result_of("check_before").get("confirmed")
     try:
         _restore_confirmed(context, before if isinstance(before, dict) else {})
-        _require(
-            context, "sh", "-c", f"test ! -e {_TRIAL_PROGRAM} || exec {_TRIAL_PROGRAM} end"
-        )
+        _require(context, "sh", "-c", f"test ! -e {_TRIAL_PROGRAM} || exec {_TRIAL_PROGRAM} end")
         context.world.shell.fresh_login(context.endpoint)
     except (LoginRefused, ServerUnreachable) as error:
         raise ServerUnreachable(

@@ -1,4 +1,4 @@
-"""The trial of hardening as a server in memory does it: settings in force, confirmed, taken back."""
+"""The trial of hardening as a server in memory does it: in force, confirmed, taken back."""
 
 from __future__ import annotations
 

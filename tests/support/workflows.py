@@ -55,7 +55,7 @@ from managed.storage.vault import SealedVault
 from managed.storage.waiting import WaitingJobs
 from managed.workflows.engine import Engine, RunEnd
 from managed.workflows.registry import WORKFLOWS, current_workflow
-from managed.workflows.steps import Outcome, Step, StepContext, Wait, Workflow
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 from managed.workflows.world import Sources, World
 from tests.support.hardening import FakeHardening, Lockout, is_hardened
 from tests.support.jobs import ManualClock, NoChildren
@@ -254,10 +254,10 @@ class WorkflowBench:
             self._after(context, step.name, outcome)
             return outcome
 
-        def undo(context: StepContext) -> None:
-            if step.undo is not None:
-                step.undo(context)
+        def undo(context: StepContext) -> Done | None:
+            undone = None if step.undo is None else step.undo(context)
             self._after(context, UNDO_PREFIX + step.name, None)
+            return undone
 
         return replace(step, run=run, undo=undo if step.undo else None)
 
