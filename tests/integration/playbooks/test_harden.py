@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from managed.domain.errors import PlaybookFailed
+from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.ssh.keys import new_key_pair
 from managed.lab.cells import Cell
 from tests.support.cells import StartCell
-from tests.support.playbook_runs import Harden, Remote, Run, ways_in
+from tests.support.playbook_runs import PLAYBOOKS, Harden, Remote, Run, ways_in
+from tests.support.runtime import short_directory
+
+SUPPORT = Path(__file__).parents[2] / "support" / "playbooks"
 
 pytestmark = [pytest.mark.cell, pytest.mark.timeout(600)]
 
@@ -113,6 +119,29 @@ def test_a_configuration_that_overrules_ours_leaves_everything_as_it_was(
 
     assert settings_of(cell) == before
     assert remote(cell, "echo still here") == "still here\n"
+
+
+def test_kernel_settings_that_a_killed_worker_wrote_are_applied_and_nothing_else(
+    start_test_cell: StartCell, remote: Remote
+) -> None:
+    """Docker switches forwarding on at run time, whatever files say."""
+    cell = start_test_cell("kernel", isolated=True)
+    written = (PLAYBOOKS / "roles/harden/files/sysctl.conf").read_text()
+    (cell.root_dir / "etc/sysctl.d/90-managed.conf").write_text(written)
+    customers = "net.ipv4.ip_forward = 0\nnet.ipv4.conf.all.send_redirects = 1\n"
+    (cell.root_dir / "etc/sysctl.d/95-customer.conf").write_text(customers)
+    settings = ("ip_forward", "conf.all.accept_redirects", "conf.all.send_redirects")
+    for setting in settings:
+        remote(cell, f"sysctl -w net.ipv4.{setting}=1")
+
+    with short_directory() as runtime:
+        AnsiblePlaybooks(SUPPORT, runtime).run(
+            "kernel_settings", cell.endpoint, variables={}, secrets={},
+            emit=lambda _name, _data: None, register_child=lambda _pid: None, timeout=300,
+        )  # fmt: skip
+
+    now = remote(cell, f"sysctl -n {' '.join(f'net.ipv4.{setting}' for setting in settings)}")
+    assert now.split() == ["1", "0", "1"]
 
 
 def settings_of(cell: Cell) -> str | None:
