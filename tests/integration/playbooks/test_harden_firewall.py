@@ -22,7 +22,7 @@ table ip filter {
 # A repository of what an isolated cell, which has no way out, is to install.
 _DOWNLOAD = """
 apt-get update --error-on=any
-apt-get install --yes --download-only --no-install-recommends ufw firewalld
+apt-get install --yes --download-only --no-install-recommends ufw firewalld netbase
 mkdir /srv/packages
 mv /var/cache/apt/archives/*.deb /srv/packages
 cd /srv/packages
@@ -98,7 +98,8 @@ def test_firewalld_is_left_in_charge(
 ) -> None:
     cell = start_test_cell("firewalld", isolated=True)
     offer(packages, cell)
-    remote(cell, "apt-get update && apt-get install --yes --no-install-recommends firewalld")
+    install = "apt-get install --yes --no-install-recommends firewalld netbase"
+    remote(cell, f"apt-get update && {install} && systemctl restart firewalld")
     remote(cell, "timeout 60 sh -c 'until firewall-cmd --state; do sleep 0.2; done'")
 
     require_left_in_charge(cell, harden, remote, "firewalld")
