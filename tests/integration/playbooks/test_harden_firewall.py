@@ -105,6 +105,19 @@ def test_firewalld_is_left_in_charge(
     require_left_in_charge(cell, harden, remote, "firewalld")
 
 
+def test_iptables_legacy_is_left_in_charge(
+    start_test_cell: StartCell, harden: Harden, remote: Remote, packages: Path
+) -> None:
+    """nft shows nothing of it."""
+    cell = start_test_cell("legacy", isolated=True)
+    offer(packages, cell)
+    remote(cell, "apt-get update && apt-get install --yes --no-install-recommends iptables")
+    remote(cell, "iptables-legacy -A INPUT -p tcp --dport 22 -j ACCEPT")
+    remote(cell, "iptables-legacy -A INPUT -j DROP")
+
+    require_left_in_charge(cell, harden, remote, "iptables-legacy")
+
+
 def require_left_in_charge(cell: Cell, harden: Harden, remote: Remote, name: str) -> None:
     report = harden(cell)
 

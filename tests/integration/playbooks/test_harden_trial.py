@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from managed.domain.errors import Json, LoginRefused, PlaybookFailed
+from managed.domain.errors import Json, LoginRefused, PlaybookFailed, ServerUnreachable
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.ssh.keys import public_key_of
 from managed.drivers.ssh.shell import SshShell
@@ -169,14 +170,13 @@ def boot_again(cell: Cell) -> None:
 def lock_everybody_out(cell: Cell, shell: SshShell) -> None:
     (cell.root_dir / SSHD_SETTINGS).write_text("AllowUsers nobody\n")
     shell.run(cell.endpoint, ("systemctl", "reload", "ssh.service"))
-    with pytest.raises(LoginRefused):
-        shell.fresh_login(cell.endpoint)
+    wait_until(lambda: not lets_in(cell, shell), timeout=20, what="sshd refuses everybody")
 
 
 def lets_in(cell: Cell, shell: SshShell) -> bool:
     try:
         shell.fresh_login(cell.endpoint)
-    except LoginRefused:
+    except (LoginRefused, ServerUnreachable):
         return False
     return True
 
@@ -189,5 +189,6 @@ def context_of(cell: Cell, shell: SshShell) -> StepContext:
             world=SimpleNamespace(shell=shell),
             endpoint=cell.endpoint,
             result_of=lambda _step: never,
+            scaled=lambda seconds: timedelta(seconds=seconds),
         ),
     )
