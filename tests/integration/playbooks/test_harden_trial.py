@@ -31,29 +31,20 @@ class WorkerKilledError(Exception):
     pass
 
 
-def test_a_daemon_that_a_killed_worker_did_not_reload_is_reloaded(
+def test_what_a_killed_worker_wrote_is_in_force_after_the_next_one(
     start_test_cell: StartCell, harden: Harden, remote: Remote
 ) -> None:
-    cell = start_test_cell("not-reloaded")
+    """Whether the first one died before the daemon was reloaded or after."""
+    cell = start_test_cell("taken-up-again")
     assert "password" in ways_in(cell, "root")
     harden_until_settings_are_written(cell)
+    assert harden(cell, harden_firewall=False).facts["settings"] == "trial"
+    assert ways_in(cell, "root") == "publickey"
+
     remote(cell, f"{TRIAL} end")
     remote(cell, f"cp /etc/managed/trial/sshd.conf /{SSHD_SETTINGS}")
     assert "password" in ways_in(cell, "root")
-
-    harden(cell, harden_firewall=False)
-
-    assert ways_in(cell, "root") == "publickey"
-
-
-def test_a_hardening_that_is_taken_up_again_is_in_force(
-    start_test_cell: StartCell, harden: Harden
-) -> None:
-    cell = start_test_cell("taken-up-again")
-    harden_until_settings_are_written(cell)
-
     assert harden(cell, harden_firewall=False).facts["settings"] == "trial"
-
     assert ways_in(cell, "root") == "publickey"
 
 
