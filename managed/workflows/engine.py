@@ -288,8 +288,7 @@ def _way_of(step: Step) -> _Way:
 
 def _undo_of(step: Step) -> _Way:
     def work(context: StepContext) -> Outcome:
-        if step.undo is not None:
-            step.undo(context)
-        return Done()
+        undone = None if step.undo is None else step.undo(context)
+        return Done() if undone is None else undone
 
     return _Way(step, work, UNDO_PREFIX + step.name, "undo_started", StepStatus.UNDONE)

@@ -1,14 +1,24 @@
 """Harden a server: sshd, kernel, firewall, login defaults; and prove that nobody is locked out.
 
-The firewall comes with a rollback on the server that only a second login calls off. What sshd was
-told is taken back by this job, over the connection that was open before.
+What could lock us out, sshd's settings and the firewall, is on trial: the server takes it back by
+its own clock, whatever becomes of us, until `confirm` stops that as the last step of all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
 
-from managed.domain.errors import CommandFailed, EvidenceMissing, GatewayUnavailable, NotFound
+from managed.domain.errors import (
+    CommandFailed,
+    EvidenceMissing,
+    GatewayUnavailable,
+    Json,
+    LoginRefused,
+    NotFound,
+    ServerUnreachable,
+)
 from managed.domain.health import health_report
 from managed.domain.jobs import JobKind, RetryPolicy
 from managed.workflows.parts.gateway_socket import GATEWAY_SOCKET
@@ -19,30 +29,50 @@ from managed.workflows.parts.health import (
 )
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
 
-_TRIAL_SECONDS = 120
-_PLAYBOOK_SECONDS = 180
-_SSHD_SETTINGS = "/etc/ssh/sshd_config.d/00-managed.conf"
-_LARGEST_SETTINGS = 64 * 1024
+# From where the clock is set in the middle of `apply` to where `confirm` stops it; enough also when
+# a worker dies between the two.
+_TRIAL_SECONDS: Final = 300
+_PLAYBOOK_SECONDS: Final = 180
+_LARGEST_SETTINGS: Final = 1024 * 1024
+_TRIAL_PROGRAM: Final = "/usr/local/lib/managed/hardening-trial"
+_CONFIRMED: Final = {
+    "sshd": ("/etc/managed/confirmed/sshd.conf", 0o644),
+    "firewall": ("/etc/managed/confirmed/firewall.nft", 0o600),
+}
 
-# Also for the undo: where the firewall keeps us out, its tries outlast the trial.
-_OUTLASTS_TRIAL = RetryPolicy(attempts=8, first_delay=timedelta(seconds=6))
+# The tries of an undo that does not get in outlast the trial.
+_UNDO_SECONDS: Final = 30
+_OUTLASTS_TRIAL: Final = RetryPolicy(
+    attempts=_TRIAL_SECONDS // _UNDO_SECONDS + 3,
+    longest_delay=timedelta(seconds=_UNDO_SECONDS),
+)
+
+_WHAT_STAYS: Final = (
+    "what locks nobody out is not taken back, as far as this job had set it: kernel settings "
+    "(/etc/sysctl.d/90-managed.conf), core dumps off (/etc/security/limits.d/90-managed.conf), "
+    "HOME_MODE in /etc/login.defs, modes of cron's files, the package nftables"
+)
 
 
 def check_before(context: StepContext) -> Outcome:
-    """How the server is, and what we have told its sshd before (None: nothing)."""
-    return Done({"health": health_document(context), "sshd_settings": _sshd_settings(context)})
+    """How the server is, and which settings of ours are confirmed there (None: nothing)."""
+    confirmed: dict[str, Json] = {
+        name: _content(context, path) for name, (path, _mode) in _CONFIRMED.items()
+    }
+    return Done({"health": health_document(context), "confirmed": confirmed})
 
 
 def apply(context: StepContext) -> Outcome:
-    """Run playbooks/harden.yml with the rollback armed."""
-    wanted = context.job.parameters
+    """Run playbooks/harden.yml, which sets the clock before what could lock us out."""
+    wanted, endpoint = context.job.parameters, context.endpoint
     report = context.world.playbooks.run(
         "harden",
-        context.endpoint,
+        endpoint,
         variables={
             "harden_firewall": bool(wanted.get("firewall", True)),
             "harden_extra_ports": wanted.get("extra_ports") or [],
-            "harden_firewall_trial": int(context.scaled(_TRIAL_SECONDS).total_seconds()),
+            "harden_our_key": context.world.public_key(endpoint.private_key),
+            "harden_trial_seconds": int(context.scaled(_TRIAL_SECONDS).total_seconds()),
         },
         secrets={},
         emit=context.emit,
@@ -52,15 +82,22 @@ def apply(context: StepContext) -> Outcome:
     return Done({"tasks_changed": report.changed, **report.facts})
 
 
-def take_back_sshd(context: StepContext) -> None:
-    """Undo: sshd is told what it was told before. The running sessions outlive its reload."""
-    shell, before = context.world.shell, context.result_of("check_before").get("sshd_settings")
-    if isinstance(before, str):
-        shell.write_file(context.endpoint, _SSHD_SETTINGS, before.encode(), 0o644)
-    else:
-        _require(context, "rm", "-f", _SSHD_SETTINGS)
-    _require(context, "/usr/sbin/sshd", "-t")
-    _require(context, "systemctl", "reload", "ssh.service")
+def take_back(context: StepContext) -> Done:
+    """Undo: what was confirmed before takes force again, or nothing of ours, as a new login proves.
+
+    Who does not get in waits for the server's clock, which does the same.
+    """
+    before = context.result_of("check_before").get("confirmed")
+    try:
+        _restore_confirmed(context, before if isinstance(before, dict) else {})
+        _require(context, "sh", "-c", f"test ! -e {_TRIAL_PROGRAM} || exec {_TRIAL_PROGRAM} end")
+        context.world.shell.fresh_login(context.endpoint)
+    except (LoginRefused, ServerUnreachable) as error:
+        raise ServerUnreachable(
+            f"{error.message}; its own clock takes the settings back",
+            retry_after=context.scaled(_UNDO_SECONDS).total_seconds(),
+        ) from error
+    return Done(warnings=[_WHAT_STAYS])
 
 
 def second_login(context: StepContext) -> Outcome:
@@ -69,23 +106,6 @@ def second_login(context: StepContext) -> Outcome:
     if boot_id != recorded_health(context, "check_before").boot_id:
         raise EvidenceMissing("the second login reached another boot of the server")
     return Done({"boot_id": boot_id})
-
-
-def confirm(context: StepContext) -> Outcome:
-    """Call the rollback off over one more new connection: the firewall stays."""
-    state = context.result_of("apply").get("firewall")
-    if state != "trial":
-        return Done({"firewall": state})
-    report = context.world.playbooks.run(
-        "confirm_firewall",
-        context.endpoint,
-        variables={},
-        secrets={},
-        emit=context.emit,
-        register_child=context.register_child,
-        timeout=context.scaled(_PLAYBOOK_SECONDS).total_seconds(),
-    )
-    return Done(dict(report.facts))
 
 
 def check_forwarding(context: StepContext) -> Outcome:
@@ -105,14 +125,38 @@ def check_after(context: StepContext) -> Outcome:
     return Done({"health": health})
 
 
-def _sshd_settings(context: StepContext) -> str | None:
+def confirm(context: StepContext) -> Outcome:
+    """Stop the clock over one more new connection: now the settings stay."""
+    if context.result_of("apply").get("settings") != "trial":
+        return Done({"settings": "confirmed"})
+    report = context.world.playbooks.run(
+        "confirm_hardening",
+        context.endpoint,
+        variables={},
+        secrets={},
+        emit=context.emit,
+        register_child=context.register_child,
+        timeout=context.scaled(_PLAYBOOK_SECONDS).total_seconds(),
+    )
+    return Done(dict(report.facts))
+
+
+def _content(context: StepContext, path: str) -> str | None:
     try:
-        content = context.world.shell.read_file(
-            context.endpoint, _SSHD_SETTINGS, limit=_LARGEST_SETTINGS
-        )
+        content = context.world.shell.read_file(context.endpoint, path, limit=_LARGEST_SETTINGS)
     except NotFound:
         return None
     return content.decode(errors="replace")
+
+
+def _restore_confirmed(context: StepContext, before: Mapping[str, Json]) -> None:
+    """A `confirm` that was not heard of any more may have confirmed what is to be taken back."""
+    for name, (path, mode) in _CONFIRMED.items():
+        content = before.get(name)
+        if isinstance(content, str):
+            context.world.shell.write_file(context.endpoint, path, content.encode(), mode)
+        else:
+            _require(context, "rm", "-f", path)
 
 
 def _require(context: StepContext, *command: str) -> None:
@@ -120,7 +164,7 @@ def _require(context: StepContext, *command: str) -> None:
     if ended.exit_status != 0:
         raise CommandFailed(
             f"{' '.join(command)} ended with status {ended.exit_status}: {ended.stderr[-500:]}",
-            hint="Look at the server's sshd: it may not be as it was before.",
+            hint="Look at the server's sshd and firewall: they may not be as they were before.",
         )
 
 
@@ -130,10 +174,10 @@ WORKFLOW = Workflow(
     time_limit=timedelta(hours=1),
     steps=(
         Step("check_before", check_before),
-        Step("apply", apply, undo=take_back_sshd, retry=_OUTLASTS_TRIAL),
+        Step("apply", apply, undo=take_back, retry=_OUTLASTS_TRIAL),
         Step("second_login", second_login),
-        Step("confirm", confirm),
         Step("check_forwarding", check_forwarding),
         Step("check_after", check_after),
+        Step("confirm", confirm),
     ),
 )

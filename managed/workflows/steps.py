@@ -92,7 +92,8 @@ class StepContext:
 _USUAL_RETRY = RetryPolicy()
 
 StepFunction = Callable[[StepContext], Outcome]
-UndoFunction = Callable[[StepContext], None]
+UndoFunction = Callable[[StepContext], Done | None]
+"""What it could not take back it says as warnings."""
 
 
 @dataclass(frozen=True)

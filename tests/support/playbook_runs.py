@@ -19,6 +19,12 @@ class Run(Protocol):
     def __call__(self, playbook: str, cell: Cell, **variables: Json) -> PlaybookReport: ...
 
 
+class Harden(Protocol):
+    """Runs harden.yml on a cell with the given variables."""
+
+    def __call__(self, cell: Cell, **variables: Json) -> PlaybookReport: ...
+
+
 class Remote(Protocol):
     """Runs a shell command on a cell over a new connection and returns what it printed."""
 
@@ -42,3 +48,17 @@ def answers(cell: Cell, port: int) -> bool:
 
 def text_of(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
+
+
+def ways_in(cell: Cell, user: str) -> str:
+    """The ways to log in that the cell's running sshd offers this user, such as
+    "publickey,password".
+    """
+    options = ("PreferredAuthentications=none", "StrictHostKeyChecking=no",
+               "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")  # fmt: skip
+    refused = subprocess.run(
+        ["ssh", "-F", "none", "-p", str(cell.port),
+         *(word for option in options for word in ("-o", option)), f"{user}@{cell.address}"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+    ).stderr  # fmt: skip
+    return refused.rpartition("Permission denied (")[2].partition(")")[0]

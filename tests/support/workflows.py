@@ -55,14 +55,14 @@ from managed.storage.vault import SealedVault
 from managed.storage.waiting import WaitingJobs
 from managed.workflows.engine import Engine, RunEnd
 from managed.workflows.registry import WORKFLOWS, current_workflow
-from managed.workflows.steps import Outcome, Step, StepContext, Wait, Workflow
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 from managed.workflows.world import Sources, World
+from tests.support.hardening import FakeHardening, Lockout, is_hardened
 from tests.support.jobs import ManualClock, NoChildren
 
 SCRIPTS = ("install_system", "take_backup", "restore_system", "load_databases", "apply_updates")
 SERVER_ID = "00000000-0000-4000-8000-000000000001"
 NODE_ID = "00000000-0000-4000-8000-00000000000a"
-SSHD_SETTINGS = "/etc/ssh/sshd_config.d/00-managed.conf"
 CONTENT = {"/etc/hostname": b"one\n", "/srv/page": b"a page\n"}
 OLD_SYSTEM, NEW_SYSTEM = "the system of before", "the installed system"
 _LEASE = timedelta(seconds=30)
@@ -82,17 +82,20 @@ class NodeShell(FakeShell):
     def __init__(self, present: Callable[[], FakeServer | None]) -> None:
         super().__init__()
         self._present = present
-        self.refuses_new_logins = False
+        self.lockout = Lockout.NOBODY
 
     def fresh_login(self, endpoint: Endpoint, *, timeout: float = 60) -> str:
-        if self.refuses_new_logins:
+        if self.lockout is Lockout.NEW_LOGINS and is_hardened(super().reach(endpoint)):
             raise login_refused(endpoint.describe())
         return super().fresh_login(endpoint, timeout=timeout)
 
     def reach(self, endpoint: Endpoint) -> FakeServer:
         here = self._present()
         self.servers = {} if here is None else {(endpoint.address, endpoint.port): here}
-        return super().reach(endpoint)
+        server = super().reach(endpoint)
+        if self.lockout is Lockout.EVERYBODY and is_hardened(server):
+            raise login_refused(endpoint.describe())
+        return server
 
 
 class WorkflowBench:
@@ -113,14 +116,17 @@ class WorkflowBench:
         self.catalogue = Catalogue(self.database)
         self.vault = SealedVault(self.database, os.urandom(32), self.clock)
         self.hypervisor = FakeHypervisor(self.clock)
+        self.hardening = FakeHardening(self.clock)
         self.shell = NodeShell(self._present)
         self.runs = FakeRuns(self.shell, self._perform)
         self.playbooks = FakePlaybooks(
             {
                 "prepare": self._prepare,
                 "patch": self._start_patch,
-                "harden": self._harden,
-                "confirm_firewall": nothing_to_do,
+                "harden": lambda call: self.hardening.harden(self.shell.reach(call.endpoint), call),
+                "confirm_hardening": lambda call: self.hardening.confirm(
+                    self.shell.reach(call.endpoint)
+                ),
             }
         )
         self.repositories = FakeRepositories()
@@ -249,10 +255,10 @@ class WorkflowBench:
             self._after(context, step.name, outcome)
             return outcome
 
-        def undo(context: StepContext) -> None:
-            if step.undo is not None:
-                step.undo(context)
+        def undo(context: StepContext) -> Done | None:
+            undone = None if step.undo is None else step.undo(context)
             self._after(context, UNDO_PREFIX + step.name, None)
+            return undone
 
         return replace(step, run=run, undo=undo if step.undo else None)
 
@@ -306,6 +312,8 @@ class WorkflowBench:
         power = self.power
         if power is PowerState.RESCUE:
             return self._rescue_system()
+        if self.server_system is not None:
+            self.hardening.strike(self.server_system)
         return self.server_system if power is PowerState.RUNNING else None
 
     def _rescue_system(self) -> FakeServer:
@@ -336,7 +344,7 @@ class WorkflowBench:
             server.files.pop(argv[-1], None)
             return CommandResult(0, "", "")
 
-        server.commands |= {"rm": remove, "/usr/sbin/sshd": remove}
+        server.commands |= {"rm": remove, "sh": lambda _argv, _stdin: self.hardening.end(server)}
         server.commands["mkdir"] = lambda _argv, _stdin: CommandResult(0, "", "")
         return server
 
@@ -405,10 +413,6 @@ class WorkflowBench:
         document["arguments"] = tuple(document["arguments"])
         self.runs.start(call.endpoint, RunRequest(**document))
         return nothing_to_do(call)
-
-    def _harden(self, call: PlaybookCall) -> PlaybookReport:
-        self.shell.reach(call.endpoint).files[SSHD_SETTINGS] = b"hardened\n"
-        return PlaybookReport(changed=1, failed_tasks=(), facts={"firewall": "trial"})
 
     # ------------------------------------------------------------ making it
 

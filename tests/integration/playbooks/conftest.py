@@ -10,9 +10,10 @@ import pytest
 
 from managed.domain.errors import Json
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
+from managed.drivers.ssh.keys import public_key_of
 from managed.lab.cells import Cell
 from managed.ports import PlaybookReport
-from tests.support.playbook_runs import PLAYBOOKS, Remote, Run
+from tests.support.playbook_runs import PLAYBOOKS, Harden, Remote, Run
 from tests.support.runtime import short_directory
 
 
@@ -34,6 +35,16 @@ def run() -> Iterator[Run]:
             )
 
         yield run_playbook
+
+
+@pytest.fixture
+def harden(run: Run) -> Harden:
+    """Runs harden.yml on a cell with the given variables."""
+
+    def run_harden(cell: Cell, **variables: Json) -> PlaybookReport:
+        return run("harden", cell, harden_our_key=public_key_of(cell.private_key), **variables)
+
+    return run_harden
 
 
 @pytest.fixture

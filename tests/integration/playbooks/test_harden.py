@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import cast
+from pathlib import Path
 
 import pytest
 
-from managed.domain.errors import LoginRefused, PlaybookFailed
-from managed.drivers.ssh.shell import SshShell
-from managed.workflows.harden import take_back_sshd
-from managed.workflows.steps import StepContext
+from managed.domain.errors import PlaybookFailed
+from managed.drivers.ansible.playbooks import AnsiblePlaybooks
+from managed.drivers.ssh.keys import new_key_pair
+from managed.lab.cells import Cell
 from tests.support.cells import StartCell
-from tests.support.playbook_runs import Remote, Run, answers, serve_command
-from tests.support.waiting import wait_until
+from tests.support.playbook_runs import PLAYBOOKS, Harden, Remote, Run, ways_in
+from tests.support.runtime import short_directory
+
+SUPPORT = Path(__file__).parents[2] / "support" / "playbooks"
 
 pytestmark = [pytest.mark.cell, pytest.mark.timeout(600)]
 
 
-_CUSTOMERS_FIREWALL = """
-table ip filter {
-  chain INPUT { type filter hook input priority 0; policy drop; tcp dport 1-65535 accept; }
-}
-"""
-
-
 def test_hardening_twice_changes_nothing_and_backups_keep_their_socket(
-    start_test_cell: StartCell, run: Run, remote: Remote
+    start_test_cell: StartCell, harden: Harden, run: Run, remote: Remote
 ) -> None:
     cell = start_test_cell("harden")
     remote(cell, "mkdir -p /etc/cron.daily; touch /etc/crontab /etc/cron.allow")
     remote(cell, "chmod 755 /etc/cron.daily; chmod 644 /etc/crontab /etc/cron.allow")
 
-    first = run("harden", cell, harden_firewall=False)
-    second = run("harden", cell, harden_firewall=False)
+    first = harden(cell, harden_firewall=False)
+    assert run("confirm_hardening", cell).facts["settings"] == "confirmed"
+    second = harden(cell, harden_firewall=False)
 
     assert first.changed > 0
     assert second.changed == 0
+    assert first.facts["settings"] == "trial"
+    assert second.facts["settings"] == "confirmed"
     assert first.facts["firewall"] == "off"
     assert first.facts["password_login"] == "no"
     effective = remote(cell, "sshd -T").splitlines()
@@ -53,111 +50,100 @@ def test_hardening_twice_changes_nothing_and_backups_keep_their_socket(
 
 
 def test_who_has_only_a_password_is_not_locked_out(
-    start_test_cell: StartCell, run: Run, remote: Remote
+    start_test_cell: StartCell, harden: Harden, remote: Remote
 ) -> None:
+    """Others' keys do not help her."""
     cell = start_test_cell("password-only")
     remote(cell, "useradd -m -s /bin/bash kim && chpasswd", "kim:old but good\n")
+    remote(cell, "cat >> /root/.ssh/authorized_keys", f"{new_key_pair().public_key} admin\n")
 
-    report = run("harden", cell, harden_firewall=False)
-    strict = run("harden", cell, harden_firewall=False, harden_password_login="no")
-
+    report = harden(cell, harden_firewall=False)
     assert report.facts["password_login"] == "yes"
+    assert report.facts["need_passwords"] == ["kim"]
+    assert "password" in ways_in(cell, "kim")
+
+    remote(cell, "install -d -o kim /home/kim/.ssh; cat > /home/kim/.ssh/authorized_keys",
+           f"{new_key_pair().public_key} kim\n")  # fmt: skip
+    assert harden(cell, harden_firewall=False).facts["password_login"] == "no"
+    assert ways_in(cell, "kim") == "publickey"
+
+
+def test_roots_password_counts_where_root_may_use_it(
+    start_test_cell: StartCell, harden: Harden, remote: Remote
+) -> None:
+    """The only key of root's is ours."""
+    cell = start_test_cell("root-password")
+    remote(cell, "chpasswd", "root:old but good\n")
+    assert harden(cell, harden_firewall=False).facts["need_passwords"] == []
+
+    remote(cell, "/usr/local/lib/managed/hardening-trial end")
+    remote(cell, "echo PermitRootLogin yes > /etc/ssh/sshd_config.d/01-customer.conf")
+    report = harden(cell, harden_firewall=False)
+    assert report.facts["need_passwords"] == ["root"]
+    strict = harden(cell, harden_firewall=False, harden_password_login="no")
     assert strict.facts["password_login"] == "no"
     assert "passwordauthentication no" in remote(cell, "sshd -T").splitlines()
 
 
-def test_a_configuration_that_sshd_refuses_leaves_everything_as_it_was(
-    start_test_cell: StartCell, run: Run, remote: Remote
+def test_a_configuration_that_reads_no_drop_ins_reads_ours_alone(
+    start_test_cell: StartCell, harden: Harden, remote: Remote
 ) -> None:
-    cell = start_test_cell("overruled")
+    cell = start_test_cell("no-drop-ins")
+    remote(cell, "cat /etc/ssh/sshd_config.d/00-cell.conf > /etc/ssh/sshd_config")
+    (cell.root_dir / "etc/ssh/sshd_config.d/50-unread.conf").write_text("MaxSessions 77\n")
+    before = remote(cell, "sshd -T")
+
+    harden(cell, harden_firewall=False)
+    effective = remote(cell, "sshd -T").splitlines()
+    remote(cell, "/usr/local/lib/managed/hardening-trial end")
+
+    assert "passwordauthentication no" in effective
+    assert "maxsessions 77" not in effective
+    assert remote(cell, "sshd -T") == before
+
+
+@pytest.mark.parametrize("hardened", [False, True], ids=["never-hardened", "hardened-before"])
+def test_a_configuration_that_overrules_ours_leaves_everything_as_it_was(
+    start_test_cell: StartCell, harden: Harden, run: Run, remote: Remote, hardened: bool
+) -> None:
+    cell = start_test_cell(f"overruled-{hardened}".lower())
+    if hardened:
+        harden(cell, harden_firewall=False)
+        run("confirm_hardening", cell)
+    before = settings_of(cell)
     foreign = cell.root_dir / "etc/ssh/sshd_config.d/00-customer.conf"
     foreign.write_text("AllowStreamLocalForwarding no\n")
 
     with pytest.raises(PlaybookFailed, match="overrules ours"):
-        run("harden", cell, harden_firewall=False)
+        harden(cell, harden_firewall=False, harden_tcp_forwarding="no")
 
-    assert not (cell.root_dir / "etc/ssh/sshd_config.d/00-managed.conf").exists()
+    assert settings_of(cell) == before
     assert remote(cell, "echo still here") == "still here\n"
 
 
-def test_the_firewall_drops_all_but_what_is_in_use_and_survives_confirmation(
-    start_test_cell: StartCell, run: Run, remote: Remote
+def test_kernel_settings_that_a_killed_worker_wrote_are_applied_and_nothing_else(
+    start_test_cell: StartCell, remote: Remote
 ) -> None:
-    cell = start_test_cell("firewall", isolated=True)
-    remote(cell, serve_command("web", 8080))
-    remote(cell, "nft add table ip customer")
+    """Docker switches forwarding on at run time, whatever files say."""
+    cell = start_test_cell("kernel", isolated=True)
+    written = (PLAYBOOKS / "roles/harden/files/sysctl.conf").read_text()
+    (cell.root_dir / "etc/sysctl.d/90-managed.conf").write_text(written)
+    customers = "net.ipv4.ip_forward = 0\nnet.ipv4.conf.all.send_redirects = 1\n"
+    (cell.root_dir / "etc/sysctl.d/95-customer.conf").write_text(customers)
+    settings = ("ip_forward", "conf.all.accept_redirects", "conf.all.send_redirects")
+    for setting in settings:
+        remote(cell, f"sysctl -w net.ipv4.{setting}=1")
 
-    assert run("harden", cell).facts["firewall"] == "trial"
-    assert run("confirm_firewall", cell).facts["firewall"] == "confirmed"
-    again = run("harden", cell)
-    assert again.changed == 0
-    assert again.facts["firewall"] == "confirmed"
-    assert "8080/tcp" in list(again.facts["open_ports"])  # type: ignore[arg-type]
+    with short_directory() as runtime:
+        AnsiblePlaybooks(SUPPORT, runtime).run(
+            "kernel_settings", cell.endpoint, variables={}, secrets={},
+            emit=lambda _name, _data: None, register_child=lambda _pid: None, timeout=300,
+        )  # fmt: skip
 
-    remote(cell, serve_command("late", 9090))
-    assert answers(cell, 8080)
-    assert not answers(cell, 9090), "a port that nobody used before is closed"
-    assert "table ip customer" in remote(cell, "nft list tables"), "other tables are left alone"
-    assert run("harden", cell, harden_extra_ports=["9090/tcp"]).facts["firewall"] == "trial"
-    assert answers(cell, 9090)
-
-
-def test_an_unconfirmed_firewall_goes_away_by_itself(
-    start_test_cell: StartCell, run: Run, remote: Remote
-) -> None:
-    cell = start_test_cell("rollback", isolated=True)
-
-    assert run("harden", cell, harden_firewall_trial=20).facts["firewall"] == "trial"
-    assert "inet managed" in remote(cell, "nft list tables")
-    wait_until(
-        lambda: "inet managed" not in remote(cell, "nft list tables"),
-        timeout=60,
-        what="the rules are taken back",
-    )
-
-    with pytest.raises(PlaybookFailed, match="taken back"):
-        run("confirm_firewall", cell)
+    now = remote(cell, f"sysctl -n {' '.join(f'net.ipv4.{setting}' for setting in settings)}")
+    assert now.split() == ["1", "0", "1"]
 
 
-def test_a_firewall_of_the_customers_own_is_left_in_charge(
-    start_test_cell: StartCell, run: Run, remote: Remote
-) -> None:
-    cell = start_test_cell("own-firewall", isolated=True)
-    remote(cell, "nft -f -", _CUSTOMERS_FIREWALL)
-
-    report = run("harden", cell)
-
-    assert report.facts["firewall"] == "foreign"
-    assert report.facts["foreign_firewall"] == "ip filter"
-    assert "inet managed" not in remote(cell, "nft list tables")
-
-
-def test_what_sshd_was_told_is_taken_back_over_the_open_connection(
-    start_test_cell: StartCell, run: Run, remote: Remote
-) -> None:
-    cell = start_test_cell("taken-back")
-    shell = SshShell()
-    world = SimpleNamespace(shell=shell, endpoint=lambda _server_id: cell.endpoint)
-    context = cast(
-        StepContext,
-        SimpleNamespace(
-            world=world,
-            endpoint=cell.endpoint,
-            result_of=lambda _step: {"sshd_settings": None},
-        ),
-    )
-    before = remote(cell, "sshd -T")
-    shell.boot_id(cell.endpoint)
-    run("harden", cell, harden_firewall=False)
-    assert remote(cell, "sshd -T") != before
-    locked = cell.root_dir / "etc/ssh/sshd_config.d/00-managed.conf"
-    locked.write_text("AllowUsers nobody\n")
-    shell.run(cell.endpoint, ("systemctl", "reload", "ssh.service"))
-    with pytest.raises(LoginRefused):
-        shell.fresh_login(cell.endpoint)
-
-    for _ in range(2):
-        take_back_sshd(context)
-
-    assert remote(cell, "sshd -T") == before
-    assert not locked.exists()
+def settings_of(cell: Cell) -> str | None:
+    path = cell.root_dir / "etc/ssh/sshd_config.d/00-managed.conf"
+    return path.read_text() if path.exists() else None

@@ -11,7 +11,7 @@ from managed.domain.jobs import JobKind, JobStatus, StepStatus
 from managed.domain.secrets import SecretPurpose
 from managed.domain.servers import PowerState, ServerStatus
 from managed.workflows.steps import Done, Outcome, StepContext
-from tests.support.workflows import SERVER_ID, SSHD_SETTINGS, Observer, WorkflowBench, compressed
+from tests.support.workflows import SERVER_ID, Observer, WorkflowBench, compressed
 
 FAILURE: dict[str, Json] = {"code": "evidence-missing", "detail": "it went wrong"}
 
@@ -224,35 +224,3 @@ def test_a_rescue_taken_back_in_a_session_that_was_open_before_leaves_it(
     assert [s.status for s in job.steps if s.status.is_undo] == [StepStatus.UNDONE]
     assert open_session_id(bench) == session_id
     assert bench.power is PowerState.RESCUE
-
-
-# ---------------------------------------------------------------- harden
-
-
-@pytest.mark.parametrize("before", [None, b"what an earlier job wrote\n"])
-def test_who_is_locked_out_by_hardening_gets_the_old_sshd_back(
-    bench: WorkflowBench, before: bytes | None
-) -> None:
-    bench.exists()
-    bench.kills = True
-    bench.shell.refuses_new_logins = True
-    assert bench.server_system is not None
-    files = bench.server_system.files
-    if before is not None:
-        files[SSHD_SETTINGS] = before
-
-    job = bench.finish(JobKind.HARDEN)
-
-    assert job.status is JobStatus.FAILED
-    assert job.error is not None
-    assert job.error["code"] == "login-refused"
-    assert files.get(SSHD_SETTINGS) == before
-    assert [s.status for s in job.steps if s.status.is_undo] == [StepStatus.UNDONE]
-
-
-def test_hardening_that_held_keeps_its_settings(bench: WorkflowBench) -> None:
-    bench.exists()
-
-    assert bench.finish(JobKind.HARDEN).status is JobStatus.SUCCEEDED
-    assert bench.server_system is not None
-    assert bench.server_system.files[SSHD_SETTINGS] == b"hardened\n"

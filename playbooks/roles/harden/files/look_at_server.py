@@ -1,4 +1,7 @@
-"""Prints as JSON what hardening must know so that it locks nobody out. Changes nothing."""
+"""Prints as JSON what hardening must know so that it locks nobody out. Changes nothing.
+
+Usage: look_at_server.py OUR_PUBLIC_KEY
+"""
 
 import glob
 import json
@@ -12,7 +15,8 @@ import subprocess
 import sys
 
 FIRST_EPHEMERAL_PORT = 32768
-RULES = ("/etc/managed/firewall.nft", "/etc/managed/firewall-trial.nft")
+RULES = ("/etc/managed/confirmed/firewall.nft", "/etc/managed/trial/firewall.nft")
+OUR_SETTINGS = {"/etc/ssh/sshd_config.d/*.conf", "/etc/ssh/sshd_config.d/00-managed.conf"}
 DHCP_CLIENT = {"68/udp", "546/udp"}
 
 
@@ -94,31 +98,25 @@ def ssh_ports():
     return ports | {connection[3]} if len(connection) == 4 else ports
 
 
-def foreign_firewall():
-    """Names a firewall that is the server's own and already turns traffic away; a second one
-    would drop what its owner allows there. Without CAP_NET_ADMIN nothing can be seen.
-    """
-    try:
-        rules = json.loads(output("nft", "--json", "list", "chains") or "{}")
-    except ValueError:
-        return ""
-    for entry in rules.get("nftables", []):
-        chain = entry.get("chain", {})
-        if chain.get("hook") == "input" and chain.get("policy") == "drop":
-            name = f"{chain.get('family')} {chain.get('table')}"
-            if name != "inet managed":
-                return name
-    return ""
+def need_passwords(our_key):
+    """Names of those who can log in by their password today and have no key of their own."""
+    hashes = dict(line.split(":")[:2] for line in read("/etc/shadow").splitlines())
+    return sorted(
+        person.pw_name
+        for person in people()
+        if is_password(hashes.get(person.pw_name, "")) and password_is_only_way(person, our_key)
+    )
 
 
-def authorized_keys():
-    """How many keys may log in as a person or root."""
-    count = 0
-    for user in people():
-        for name in ("authorized_keys", "authorized_keys2"):
-            lines = read(os.path.join(user.pw_dir, ".ssh", name)).splitlines()
-            count += sum(1 for line in lines if line.strip() and not line.startswith("#"))
-    return count
+def password_is_only_way(person, our_key):
+    settings = effective_settings(
+        output("/usr/sbin/sshd", "-T", "-C", f"user={person.pw_name},host=localhost,addr=127.0.0.1")
+    )
+    if not passwords_accepted(settings, person.pw_uid):
+        return False
+    files = settings.get("authorizedkeysfile", ".ssh/authorized_keys").split()
+    texts = (read(key_file(name, person.pw_name, person.pw_dir)) for name in files)
+    return not any(login_keys(text) - login_keys(our_key) for text in texts)
 
 
 def people():
@@ -126,33 +124,61 @@ def people():
     return [user for user in pwd.getpwall() if not user.pw_shell.endswith(shells)]
 
 
-def has_password():
-    """Can a person or root log in by password?"""
-    names = {user.pw_name for user in people()}
-    entries = (line.split(":") for line in read("/etc/shadow").splitlines())
-    return any(fields[0] in names and fields[1].startswith("$") for fields in entries)
+def is_password(field):
+    """Is this field of /etc/shadow the hash of a password (crypt's $id$…, or DES), and unlocked?"""
+    return field.startswith("$") or re.fullmatch(r"[./0-9A-Za-z]{13}", field) is not None
 
 
-def reads_drop_ins():
-    """Does sshd_config include the drop-ins before it sets or matches anything?"""
+def effective_settings(printed):
+    return dict(line.partition(" ")[::2] for line in printed.splitlines())
+
+
+def passwords_accepted(settings, uid):
+    """Does an sshd with these settings let this user in by a password? Unknown counts as yes."""
+    if uid == 0 and settings.get("permitrootlogin", "yes") != "yes":
+        return False
+    ways = ("passwordauthentication", "kbdinteractiveauthentication")
+    return any(settings.get(way, "yes") == "yes" for way in ways)
+
+
+def key_file(name, user, home):
+    """A path of AuthorizedKeysFile with its tokens replaced."""
+    for token, value in (("%u", user), ("%h", home), ("%%", "%")):
+        name = name.replace(token, value)
+    return os.path.join(home, name)
+
+
+def login_keys(text):
+    """The keys (their base64) that open a shell; those bound to a command and those that only
+    sign certificates do not.
+    """
+    keys = set()
+    for line in text.splitlines():
+        found = re.match(r"\s*(?:([^#\s].*?)\s+)?(?:ssh|ecdsa|sk)-\S+\s+(AAAA\S+)", line)
+        if found and not re.search(r"\b(command=|cert-authority)", found[1] or "", re.IGNORECASE):
+            keys.add(found[2])
+    return keys
+
+
+def reads_our_settings():
+    """Does sshd_config include our drop-in before it sets or matches anything?"""
     for line in read("/etc/ssh/sshd_config").splitlines():
         words = line.split()
         if words and not words[0].startswith("#"):
-            return words[0].lower() == "include" and "/etc/ssh/sshd_config.d/*.conf" in words[1:]
+            return words[0].lower() == "include" and not OUR_SETTINGS.isdisjoint(words[1:])
     return False
 
 
-def main():
+def main(our_key):
     seen = {
         "ports": sorted(public_ports()),
-        "foreign_firewall": foreign_firewall(),
         "has_nft": shutil.which("nft") is not None,
         "container": bool(output("systemd-detect-virt", "--container").strip() not in ("", "none")),
-        # One key is ours. Without another, who has a password uses it.
-        "password_only": has_password() and authorized_keys() <= 1,
-        "sshd_reads_drop_ins": reads_drop_ins(),
+        "need_passwords": need_passwords(our_key),
+        "sshd_reads_our_settings": reads_our_settings(),
     }
     sys.stdout.write(json.dumps(seen) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main(sys.argv[1])
