@@ -167,7 +167,7 @@ class Engine:
                 said = {"step": step.name, "gave_up": reason, **error.as_json()}
                 heartbeat.emit("step_failed", said)
                 heartbeat.flush()
-                return self._begin_undo(job, *verdict_after(job, error))
+                return self._begin_undo(job, *verdict_after(job, step.plan, error))
             case GiveUp():
                 heartbeat.flush()
                 failed = self._step_result(job, step.name, StepStatus.UNDO_FAILED, {}, error)

@@ -214,9 +214,15 @@ def test_an_undo_is_tried_past_the_deadline_and_past_a_cancel() -> None:
 
 def test_what_more_tries_could_have_mended_is_cancelled_and_the_rest_failed() -> None:
     stopping, failure = job(cancel_requested="by anna"), CommandFailed("exit 1")
-    assert verdict_after(stopping, SILENT)[0] is JobStatus.CANCELLED
-    assert verdict_after(stopping, failure) == (JobStatus.FAILED, failure)
-    assert verdict_after(job(), SILENT) == (JobStatus.FAILED, SILENT)
+    assert verdict_after(stopping, CALM, SILENT)[0] is JobStatus.CANCELLED
+    assert verdict_after(stopping, CALM, failure) == (JobStatus.FAILED, failure)
+    assert verdict_after(job(), CALM, SILENT) == (JobStatus.FAILED, SILENT)
+
+
+def test_an_uninterruptible_step_whose_tries_are_used_up_has_failed_and_was_not_cancelled() -> None:
+    stopping = job(cancel_requested="by anna")
+    assert verdict_after(stopping, DPKG, SILENT) == (JobStatus.FAILED, SILENT)
+    assert verdict_after(stopping, DPKG, LOST)[0] is JobStatus.CANCELLED
 
 
 def answer(outcome: str) -> dict[str, Json]:

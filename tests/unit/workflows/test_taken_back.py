@@ -68,6 +68,41 @@ def test_a_delete_that_goes_before_a_create_finds_nothing_left_to_do(bench: Work
     assert deleted.status is JobStatus.SUCCEEDED, deleted.error
 
 
+def test_nothing_goes_before_a_delete_that_has_begun_to_destroy(bench: WorkflowBench) -> None:
+    bench.exists()
+    rescues: list[str] = []
+
+    def observe(_context: StepContext, name: str, _outcome: Outcome | None) -> None:
+        if name == "destroy" and not rescues:
+            rescues.append(bench.submit(JobKind.RESCUE))
+
+    bench.observe = observe
+    assert bench.finish(JobKind.DELETE).status is JobStatus.SUCCEEDED
+    assert bench.inventory.by_name("one") is None
+    rescue = bench.follow(rescues[0])
+    assert rescue.status is JobStatus.FAILED
+    assert rescue.error is not None
+    assert rescue.error["code"] == "not-found"
+
+
+def test_a_delete_that_cannot_destroy_has_failed_whoever_cancels(bench: WorkflowBench) -> None:
+    """The node may have removed the server before it was heard of no more."""
+    bench.exists()
+    bench.hypervisor.available = False
+    destroy = bench.hypervisor.destroy_server
+
+    def cancel_meanwhile(server_id: str) -> None:
+        (job,) = bench.queue.find(kind=JobKind.DELETE)
+        bench.queue.cancel(job.job_id, "somebody changed their mind", bench.clock())
+        destroy(server_id)
+
+    bench.hypervisor.destroy_server = cancel_meanwhile  # type: ignore[method-assign]
+    job = bench.finish(JobKind.DELETE)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "hypervisor-unavailable"
+
+
 # ---------------------------------------------------------------- create
 
 
