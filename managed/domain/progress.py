@@ -93,9 +93,7 @@ def after_error(
     return retry_decision(policy, error, job.step_attempt, now, job.deadline)
 
 
-def verdict_after(
-    job: Job, step: StepPlan, error: ManagedError
-) -> tuple[JobStatus, ManagedError]:
+def verdict_after(job: Job, step: StepPlan, error: ManagedError) -> tuple[JobStatus, ManagedError]:
     """How a job ends whose step is given up for this error: as cancelled when the wish to stop
     ended it and more tries might have helped, else as failed.
     """

@@ -33,16 +33,16 @@ _SHOWN = 20
 
 def open_repository(context: StepContext) -> Outcome:
     """The server's own repository and its account at the gateway; made at the first backup."""
-    world, server_id = context.world, context.job.server_id
-    world.vault.keep_once(server_id, SecretPurpose.REPOSITORY_PASSWORD, new_password())
-    account_password = world.vault.keep_once(
+    server_id = context.job.server_id
+    context.world.vault.keep_once(server_id, SecretPurpose.REPOSITORY_PASSWORD, new_password())
+    account_password = context.world.vault.keep_once(
         server_id, SecretPurpose.GATEWAY_PASSWORD, new_password()
     )
-    if not world.servers.repository_key(server_id):
-        key_id = world.repositories.create(world.repository(server_id))
-        world.servers.set_repository_key(server_id, key_id)
-    world.repositories.quarantine(world.repository(server_id))
-    world.gateway.admit(account_of(server_id), account_password)
+    if not context.world.servers.repository_key(server_id):
+        key_id = context.world.repositories.create(context.world.repository(server_id))
+        context.world.servers.set_repository_key(server_id, key_id)
+    context.world.repositories.quarantine(context.world.repository(server_id))
+    context.world.gateway.admit(account_of(server_id), account_password)
     return Done({"account": account_of(server_id)})
 
 
@@ -73,7 +73,7 @@ def take(context: StepContext) -> Outcome:
 
 def keep_manifest(context: StepContext) -> Outcome:
     """Fetch manifest and disk layout out of the customer's reach, and note the snapshot."""
-    world, server_id = context.world, context.job.server_id
+    server_id = context.job.server_id
     account, taken = account_of(server_id), context.result_of("take")
     claim = backup_claim(taken)
     snapshot_id, run_id = claim.snapshot_id, str(taken["run_id"])
@@ -84,9 +84,9 @@ def keep_manifest(context: StepContext) -> Outcome:
     limits = {"manifest.jsonl.gz": LARGEST_MANIFEST, "layout.json": LARGEST_LAYOUT}
     for name, key in keys.items():
         path = f"{RUNS_DIRECTORY}/{run_id}/{name}"
-        content = world.shell.read_file(context.endpoint, path, limit=limits[name])
-        world.objects.put(key, content)
-    world.snapshots.add(
+        content = context.world.shell.read_file(context.endpoint, path, limit=limits[name])
+        context.world.objects.put(key, content)
+    context.world.snapshots.add(
         SnapshotRecord(
             snapshot_id=snapshot_id,
             server_id=server_id,
@@ -105,24 +105,26 @@ def verify(context: StepContext) -> Outcome:
     """From the bucket, without the server: is the repository sound, and does the snapshot hold
     what the manifest says?
     """
-    world, server_id = context.world, context.job.server_id
+    server_id = context.job.server_id
     snapshot_id = str(context.result_of("keep_manifest")["snapshot_id"])
-    repository = world.repository(server_id)
-    quarantined = world.repositories.quarantine(repository)
-    part = world.servers.part_to_check(server_id, _PARTS)
-    check = world.repositories.check(repository, part, _PARTS, context.emit, context.register_child)
+    repository = context.world.repository(server_id)
+    quarantined = context.world.repositories.quarantine(repository)
+    part = context.world.servers.part_to_check(server_id, _PARTS)
+    check = context.world.repositories.check(
+        repository, part, _PARTS, context.emit, context.register_child
+    )
     if not check.is_sound:
         raise RepositoryDamaged(
             f"restic check found errors: {'; '.join(check.errors[:_SHOWN])}",
             hint="Take a new backup into a new repository; keep this one for what it still holds.",
         )
-    world.servers.part_checked(server_id, part, _PARTS)
+    context.world.servers.part_checked(server_id, part, _PARTS)
     manifest = list(kept_manifest(context, manifest_key(account_of(server_id), snapshot_id)))
-    files = world.repositories.files(repository, snapshot_id)
+    files = context.world.repositories.files(repository, snapshot_id)
     read = files_to_read(manifest, snapshot_id, _FILES_READ)
     digests = {
         entry.path: hashlib.sha256(
-            world.repositories.file_content(repository, snapshot_id, entry.path)
+            context.world.repositories.file_content(repository, snapshot_id, entry.path)
         ).hexdigest()
         for entry in read
     }
@@ -139,7 +141,7 @@ def verify(context: StepContext) -> Outcome:
         "contents_compared": [entry.path for entry in read],
         "quarantined": list(quarantined),
     }
-    world.snapshots.mark_verified(snapshot_id, evidence, context.now)
+    context.world.snapshots.mark_verified(snapshot_id, evidence, context.now)
     warnings = [*check.warnings, *(f"quarantined {name}" for name in quarantined[:_SHOWN])]
     return Done({"snapshot_id": snapshot_id, **evidence}, warnings=warnings)
 

@@ -194,9 +194,13 @@ class Engine:
         return partial(self._finish, failed, JobStatus.FAILED)
 
     def _context(self, job: Job, heartbeat: Heartbeat) -> StepContext:
+        def lend_world() -> World:
+            heartbeat.require_lease()
+            return self.world
+
         return StepContext(
             job=job,
-            world=self.world,
+            lend_world=lend_world,
             now=self.clock(),
             attempt=job.step_attempt,
             emit=heartbeat.emit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from managed.domain.errors import Json, NotFound
 from managed.domain.jobs import JobKind, JobStatus, StepStatus
 from managed.domain.secrets import SecretPurpose
 from managed.domain.servers import PowerState, ServerStatus
+from managed.workflows import heartbeat
 from managed.workflows.steps import Done, Outcome, StepContext
 from tests.support.workflows import SERVER_ID, SSHD_SETTINGS, Observer, WorkflowBench
 
@@ -68,39 +70,44 @@ def test_a_delete_that_goes_before_a_create_finds_nothing_left_to_do(bench: Work
     assert deleted.status is JobStatus.SUCCEEDED, deleted.error
 
 
+def while_destroying(bench: WorkflowBench, act: Callable[[], object]) -> None:
+    """Once, when the node has destroyed the server (or does not answer) and nobody knows yet."""
+    destroy = bench.hypervisor.destroy_server
+
+    def destroy_server(server_id: str) -> None:
+        bench.hypervisor.destroy_server = destroy  # type: ignore[method-assign]
+        try:
+            destroy(server_id)
+        finally:
+            act()
+
+    bench.hypervisor.destroy_server = destroy_server  # type: ignore[method-assign]
+
+
 def test_nothing_goes_before_a_delete_that_has_begun_to_destroy(bench: WorkflowBench) -> None:
     bench.exists()
     rescues: list[str] = []
+    while_destroying(bench, lambda: rescues.append(bench.submit(JobKind.RESCUE)))
 
-    def observe(_context: StepContext, name: str, _outcome: Outcome | None) -> None:
-        if name == "destroy" and not rescues:
-            rescues.append(bench.submit(JobKind.RESCUE))
-
-    bench.observe = observe
     assert bench.finish(JobKind.DELETE).status is JobStatus.SUCCEEDED
+
     assert bench.inventory.by_name("one") is None
     rescue = bench.follow(rescues[0])
-    assert rescue.status is JobStatus.FAILED
     assert rescue.error is not None
-    assert rescue.error["code"] == "not-found"
+    assert (rescue.status, rescue.error["code"]) == (JobStatus.FAILED, "not-found")
 
 
 def test_a_delete_that_cannot_destroy_has_failed_whoever_cancels(bench: WorkflowBench) -> None:
     """The node may have removed the server before it was heard of no more."""
     bench.exists()
     bench.hypervisor.available = False
-    destroy = bench.hypervisor.destroy_server
+    job_id = bench.submit(JobKind.DELETE)
+    while_destroying(bench, lambda: bench.queue.cancel(job_id, "changed minds", bench.clock()))
 
-    def cancel_meanwhile(server_id: str) -> None:
-        (job,) = bench.queue.find(kind=JobKind.DELETE)
-        bench.queue.cancel(job.job_id, "somebody changed their mind", bench.clock())
-        destroy(server_id)
+    job = bench.follow(job_id)
 
-    bench.hypervisor.destroy_server = cancel_meanwhile  # type: ignore[method-assign]
-    job = bench.finish(JobKind.DELETE)
-    assert job.status is JobStatus.FAILED
     assert job.error is not None
-    assert job.error["code"] == "hypervisor-unavailable"
+    assert (job.status, job.error["code"]) == (JobStatus.FAILED, "hypervisor-unavailable")
 
 
 # ---------------------------------------------------------------- create
@@ -257,6 +264,42 @@ def test_a_rescue_taken_back_in_a_session_that_was_open_before_leaves_it(
     assert [s.status for s in job.steps if s.status.is_undo] == [StepStatus.UNDONE]
     assert open_session_id(bench) == session_id
     assert bench.power is PowerState.RESCUE
+
+
+@pytest.mark.parametrize("stalls", ["before", "after"])
+def test_a_worker_that_stood_still_harms_no_session_that_began_meanwhile(
+    bench: WorkflowBench, monkeypatch: pytest.MonkeyPatch, stalls: str
+) -> None:
+    """It wakes before, or after, it has the node end the session that it found."""
+    monkeypatch.setattr(heartbeat, "_BEAT_SECONDS", 60)
+    bench.exists()
+    bench.finish(JobKind.RESCUE)
+    leaves = bench.submit(JobKind.UNRESCUE)
+    end_rescue = bench.hypervisor.end_rescue
+    seen: list[object] = []
+
+    def stand_still() -> None:
+        bench.hypervisor.end_rescue = end_rescue  # type: ignore[method-assign]
+        bench.clock.pass_time(seconds=31)
+        assert bench.follow(leaves).status is JobStatus.SUCCEEDED
+        assert bench.finish(JobKind.RESCUE).status is JobStatus.SUCCEEDED
+        seen.append(open_session_id(bench))
+
+    def end_then(server_id: str, session_id: str) -> None:
+        if stalls == "before":
+            stand_still()
+        end_rescue(server_id, session_id)
+        if stalls == "after":
+            stand_still()
+
+    bench.hypervisor.end_rescue = end_then  # type: ignore[method-assign]
+    bench.follow(leaves)
+
+    session_id = open_session_id(bench)
+    assert seen == [session_id]
+    assert (bench.power, bench.server.status) == (PowerState.RESCUE, ServerStatus.RESCUE)
+    assert bench.hypervisor.rescue_sessions() == {SERVER_ID: session_id}
+    assert bench.vault.secret(session_id, SecretPurpose.LOGIN_KEY)
 
 
 # ---------------------------------------------------------------- harden
