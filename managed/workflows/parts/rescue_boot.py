@@ -119,18 +119,16 @@ def boot_normally(context: StepContext) -> Outcome:
         require_login(context)
         return Done({"boot_id": context.answer["boot_id"]})
     server = context.server
-    hypervisor = context.world.hypervisor(server)
-    if hypervisor.power_state(server.server_id) is not PowerState.RUNNING:
-        hypervisor.start(server.server_id)
+    if context.world.hypervisor(server).power_state(server.server_id) is not PowerState.RUNNING:
+        context.world.hypervisor(server).start(server.server_id)
     return Wait(SshAnswers(), context.scaled(_NORMAL_BOOT_SECONDS))
 
 
 def start_again(context: StepContext) -> None:
     """Start the server if it is stopped: for undos that end a rescue."""
     server = context.server
-    hypervisor = context.world.hypervisor(server)
-    if hypervisor.power_state(server.server_id) is PowerState.STOPPED:
-        hypervisor.start(server.server_id)
+    if context.world.hypervisor(server).power_state(server.server_id) is PowerState.STOPPED:
+        context.world.hypervisor(server).start(server.server_id)
 
 
 def _session(context: StepContext, lasts: timedelta | None) -> RescueSession:

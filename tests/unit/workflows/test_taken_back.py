@@ -266,6 +266,23 @@ def test_a_rescue_taken_back_in_a_session_that_was_open_before_leaves_it(
     assert bench.power is PowerState.RESCUE
 
 
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("ends", [JobStatus.CANCELLED, JobStatus.FAILED])
+def test_a_rescue_that_is_taken_back_starts_no_server_that_was_off(
+    bench: WorkflowBench, running: bool, ends: JobStatus
+) -> None:
+    bench.exists(running=running)
+    if ends is JobStatus.CANCELLED:
+        bench.cancel_at("boot_rescue", done=False)
+    else:
+        bench.answers = lambda _answer: None
+
+    assert bench.finish(JobKind.RESCUE).status is ends
+
+    assert bench.power is (PowerState.RUNNING if running else PowerState.STOPPED)
+    assert bench.sessions.current(SERVER_ID) is None
+
+
 @pytest.mark.parametrize("stalls", ["before", "after"])
 def test_a_worker_that_stood_still_harms_no_session_that_began_meanwhile(
     bench: WorkflowBench, monkeypatch: pytest.MonkeyPatch, stalls: str
