@@ -25,12 +25,12 @@ from managed.domain.jobs import (
     JobStatus,
     Preemption,
     RetryPolicy,
+    Silence,
     StepResult,
     StepStatus,
     TryAgain,
     preemption,
     retry_decision,
-    silence_is_safe_point,
 )
 from managed.domain.progress import (
     BeginUndo,
@@ -116,14 +116,14 @@ def test_a_job_that_takes_its_changes_back_is_not_pushed_aside() -> None:
     assert preemption(JobKind.PATCH, JobKind.RESCUE, holder_undoing=True) is Preemption.REFUSE
 
 
-def test_a_server_that_was_heard_of_lately_does_not_hang() -> None:
-    limit = timedelta(minutes=5)
-    assert not silence_is_safe_point(NOW - timedelta(minutes=4), NOW - LIMITLESS, NOW, limit)
-    assert silence_is_safe_point(NOW - timedelta(minutes=5), NOW - LIMITLESS, NOW, limit)
-    assert silence_is_safe_point(None, NOW - timedelta(minutes=6), NOW, limit)
-
-
-LIMITLESS = timedelta(days=1)
+def test_only_time_in_which_a_server_was_asked_counts_as_its_silence() -> None:
+    limit, silence = timedelta(minutes=5), Silence()
+    for minute in range(5):
+        silence = silence.after_failed_ask(NOW + timedelta(minutes=minute))
+    assert not silence.is_safe_point(limit)
+    assert silence.after_failed_ask(NOW + timedelta(minutes=5)).is_safe_point(limit)
+    day_later = Silence().after_failed_ask(NOW).after_failed_ask(NOW + timedelta(days=1))
+    assert not day_later.is_safe_point(limit), "nobody asked all day"
 
 
 def test_the_first_step_without_a_record_is_next() -> None:
