@@ -294,8 +294,10 @@ class Hypervisor(Protocol):
         """
         ...
 
-    def end_rescue(self, server_id: str) -> None:
-        """End the rescue session, if any, and remove its configuration disk; leaves it stopped."""
+    def end_rescue(self, server_id: str, session_id: str) -> None:
+        """End this rescue session, if it runs, and remove its configuration disk; that leaves the
+        server stopped. Another session of the server, and a server without one, run on.
+        """
         ...
 
     def rescue_sessions(self) -> Mapping[str, str]:

@@ -26,9 +26,9 @@ from managed.domain.errors import (
     UnknownOutcome,
 )
 from managed.domain.events import NewEvent
-from managed.domain.jobs import silence_is_safe_point
+from managed.domain.jobs import Silence
 from managed.domain.progress import AnswerOutcome
-from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers, TimePassed
+from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers
 from managed.domain.run_log import events_of_log
 from managed.domain.runs import RunReport, RunState
 from managed.storage.waiting import OpenQuestion
@@ -49,11 +49,14 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class StillOpen:
-    """No answer yet. `heard` says that the server did answer; `question` is where to go on then."""
+    """No answer yet. `heard` says that the server did answer; `question` is where to go on then.
+    `silent` says that it was asked and did not.
+    """
 
     question: Question | None
     events: tuple[NewEvent, ...] = ()
     heard: bool = False
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,15 +131,18 @@ class Poller:
                 self._complain(asked, error)
 
     async def _answer(self, asked: OpenQuestion) -> StillOpen | Answered:
-        """What the world says. A server that is silent or answers oddly, and a defect of ours,
-        leave the question open; an error that time does not mend is an answer.
+        """What the world says. A server that is silent or answers oddly, and what fails on our
+        side, leave the question open; an error that time does not mend is an answer.
         """
         try:
             return await self._asked_world(asked)
         except ServerUnreachable:
-            pass
+            return StillOpen(asked.question, silent=True)
+        except (CommandFailed, EvidenceMissing) as error:
+            self._complain(asked, error)
+            return StillOpen(asked.question, silent=True)
         except ManagedError as error:
-            if not (error.retryable or isinstance(error, CommandFailed | EvidenceMissing)):
+            if not error.retryable:
                 return Answered({"error": error.as_json()})
             self._complain(asked, error)
         except Exception as error:
@@ -151,8 +157,6 @@ class Poller:
                 return await self._log_in(asked.server_id, question)
             case PowerIs() as question:
                 return await self._ask_node(self._power, asked.server_id, question)
-            case TimePassed() as question:
-                return StillOpen(question, heard=True)
             case None:
                 raise UnknownOutcome("only another version of managed can ask this question")
 
@@ -216,16 +220,17 @@ class Poller:
         if isinstance(found, Answered):
             self._wake(asked, AnswerOutcome.ANSWERED, found.facts)
             return
-        now = self._installation.clock()
+        now, waiting = self._installation.clock(), self._installation.waiting
         if found.heard and found.question is not None:
-            self._installation.waiting.note(asked, found.question, found.events, now)
-            asked = replace(asked, last_answer_at=now)
-        silence = timedelta(seconds=self._installation.settings.silence_seconds)
+            waiting.note(asked, found.question, found.events, now)
+            asked = replace(asked, last_answer_at=now, silence=Silence())
+        elif found.silent:
+            asked = replace(asked, silence=asked.silence.after_failed_ask(now))
+            waiting.note_silence(asked, asked.silence)
+        limit = timedelta(seconds=self._installation.settings.silence_seconds)
         if now >= asked.until:
             self._wake(asked, AnswerOutcome.TIMED_OUT, {})
-        elif asked.cancel_requested and silence_is_safe_point(
-            asked.last_answer_at, asked.asked_at, now, silence
-        ):
+        elif asked.cancel_requested and asked.silence.is_safe_point(limit):
             self._wake(asked, AnswerOutcome.INTERRUPTED, {})
 
     def _wake(self, asked: OpenQuestion, outcome: AnswerOutcome, facts: Mapping[str, Json]) -> None:

@@ -218,11 +218,26 @@ def preemption(holder: JobKind, asked: JobKind, holder_undoing: bool) -> Preempt
     return Preemption.AT_SAFE_POINT
 
 
-def silence_is_safe_point(
-    last_answer_at: datetime | None, asked_at: datetime, now: datetime, limit: timedelta
-) -> bool:
-    """Has a server that works for an uninterruptible step been silent so long that it hangs?
+_LONGEST_COUNTED_PAUSE: Final = timedelta(minutes=1)
 
-    Then waiting for its package manager serves nobody, and a pending cancel may take hold.
+
+@dataclass(frozen=True)
+class Silence:
+    """How long a server has left a job's question unanswered, over several asks that failed. Only
+    time in which it was asked counts, and of a pause between two asks no more than a minute: when
+    we were the silent ones (an upgrade of ours, say), that tells nothing of the server.
     """
-    return now - (last_answer_at or asked_at) >= limit
+
+    lasted: timedelta = timedelta(0)
+    last_ask_at: datetime | None = None
+
+    def after_failed_ask(self, now: datetime) -> Silence:
+        pause = now - self.last_ask_at if self.last_ask_at else timedelta(0)
+        return Silence(self.lasted + min(pause, _LONGEST_COUNTED_PAUSE), now)
+
+    def is_safe_point(self, limit: timedelta) -> bool:
+        """Has a server that works for an uninterruptible step been silent so long that it hangs?
+
+        Then waiting for its package manager serves nobody, and a pending cancel may take hold.
+        """
+        return self.lasted >= limit

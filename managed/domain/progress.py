@@ -88,18 +88,23 @@ def after_error(
     """
     if job.verdict is not None:
         return retry_decision(policy, error, job.step_attempt, now, deadline=None)
-    if job.cancel_requested and (step.interruptible or isinstance(error, RunLost)):
+    if _wish_counts(job, step, error):
         return GiveUp("the job is to stop")
     return retry_decision(policy, error, job.step_attempt, now, job.deadline)
 
 
-def verdict_after(job: Job, error: ManagedError) -> tuple[JobStatus, ManagedError]:
-    """How a job ends whose step is given up for this error: as cancelled when it is to stop and
-    more tries might have helped, else as failed.
+def verdict_after(job: Job, step: StepPlan, error: ManagedError) -> tuple[JobStatus, ManagedError]:
+    """How a job ends whose step is given up for this error: as cancelled when the wish to stop
+    ended it and more tries might have helped, else as failed.
     """
-    if job.cancel_requested and error.retryable:
+    if error.retryable and _wish_counts(job, step, error):
         return JobStatus.CANCELLED, JobCancelled(job.cancel_requested)
     return JobStatus.FAILED, error
+
+
+def _wish_counts(job: Job, step: StepPlan, error: ManagedError) -> bool:
+    """Is the job to stop, and is this error a place where its step may?"""
+    return bool(job.cancel_requested) and (step.interruptible or isinstance(error, RunLost))
 
 
 def for_next_try(job: Job, error: ManagedError, at: datetime) -> Job:

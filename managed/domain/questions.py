@@ -5,7 +5,7 @@ reverse tunnel to the backup gateway open meanwhile. `SshAnswers` asks whether t
 rescue session) lets us in with the pinned key, on a boot other than `not_boot_id`; with `console`
 nobody knocks before its serial console has printed that text (QEMU's user network keeps early
 connection attempts and repeats them to the booting guest, which slows it down).
-`PowerIs` asks the hypervisor for a power state. `TimePassed` only waits.
+`PowerIs` asks the hypervisor for a power state.
 """
 
 from __future__ import annotations
@@ -39,15 +39,9 @@ class PowerIs:
     state: str = PowerState.STOPPED.value
 
 
-@dataclass(frozen=True)
-class TimePassed:
-    kind: ClassVar[str] = "time-passed"
-    until: str = ""
-
-
-Question = RunEnded | SshAnswers | PowerIs | TimePassed
-_KINDS: Mapping[str, type[RunEnded] | type[SshAnswers] | type[PowerIs] | type[TimePassed]] = {
-    question.kind: question for question in (RunEnded, SshAnswers, PowerIs, TimePassed)
+Question = RunEnded | SshAnswers | PowerIs
+_KINDS: Mapping[str, type[RunEnded] | type[SshAnswers] | type[PowerIs]] = {
+    question.kind: question for question in (RunEnded, SshAnswers, PowerIs)
 }
 
 

@@ -8,16 +8,21 @@ A run after a crash goes on where that one was: dpkg's interrupted work is finis
 package versions before the crash stay the ones that are reported as "before". Packages are never
 removed; what could only be upgraded by a removal is kept back and named.
 
+One run at a time: beside one that is still at work another one ends at once. Between its stages
+the package lock is free, and waiting for that alone would mix the two.
+
 result.json: lists, pending, packages_before, packages_after, kept_back, held, warnings, reboot,
 outdated_processes, stages; `managed.domain.packages` reads it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +40,13 @@ from managed.server_scripts._run import (
 
 STATE_FILE = Path("/var/lib/managed/patch.json")
 STATE_IS_OLD = 24 * 3600
+LOCK_FILE = Path("/var/lib/managed/patch.lock")
 UPGRADE = ("upgrade", "--with-new-pkgs")
+
+
+def main(given: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    with the_only_run():
+        return apply_updates(given)
 
 
 def apply_updates(given: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -105,6 +116,24 @@ def prove_updates(apt: Apt, result: dict[str, Any]) -> None:
     emit("patch_progress", done=of, of=of, percent=100, phase="done")
 
 
+@contextmanager
+def the_only_run() -> Iterator[None]:
+    """ScriptFailed while another run is at work. The lock is this process's alone, and goes with
+    it: programs that it starts do not inherit it.
+    """
+    LOCK_FILE.parent.mkdir(mode=0o700, exist_ok=True)
+    with open(os.open(LOCK_FILE, os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ScriptFailed(
+                "an earlier run of updates is still at work on this server",
+                "still-running",
+                "Ask again when it has ended; its processes can be seen on the server.",
+            ) from error
+        yield
+
+
 def packages_before() -> dict[str, str]:
     """The versions before this patch; before an interrupted one if it began less than a day ago."""
     try:
@@ -126,4 +155,4 @@ def now() -> str:
 
 
 if __name__ == "__main__":
-    run_script(apply_updates)
+    run_script(main)

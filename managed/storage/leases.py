@@ -158,6 +158,8 @@ class LeasedJobs:
                 question_until=min(until, job.deadline) if interruptible else until,
                 asked_at=now,
                 last_answer_at=None,
+                silent_seconds=0,
+                silent_ask_at=None,
                 interruptible=interruptible,
                 answer=None,
                 child=None,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, and_, insert, or_, select, update
 
-from managed.domain.jobs import JobKind, JobStatus
+from managed.domain.jobs import JobStatus
 from managed.domain.rescue import RescueSession
 from managed.domain.servers import ServerStatus
 from managed.storage.database import reading, writing
 from managed.storage.tables import jobs, rescue_sessions, servers
-
-_BETWEEN_TRIES = timedelta(minutes=10)
 
 
 class SessionRecords:
@@ -61,15 +59,11 @@ class SessionRecords:
 
     def expired(self, now: datetime) -> Sequence[RescueSession]:
         """Open sessions past their time, or that outlived the job which they were to end with, on
-        servers that no job works on. After a job that could not end one, the next is some
-        minutes away.
+        servers that no job works on.
         """
         busy = select(jobs.c.server_id).where(jobs.c.holds_server)
         final = [status.value for status in JobStatus if status.is_final]
         ended = select(jobs.c.id).where(jobs.c.status.in_(final))
-        tried = select(jobs.c.server_id).where(
-            jobs.c.kind == JobKind.UNRESCUE.value, jobs.c.finished_at > now - _BETWEEN_TRIES
-        )
         deleted = select(servers.c.id).where(servers.c.status == ServerStatus.DELETED.value)
         query = select(rescue_sessions).where(
             rescue_sessions.c.ended_at.is_(None),
@@ -77,7 +71,7 @@ class SessionRecords:
                 rescue_sessions.c.expires_at <= now,
                 and_(rescue_sessions.c.expires_at.is_(None), rescue_sessions.c.job_id.in_(ended)),
             ),
-            rescue_sessions.c.server_id.not_in(busy.union_all(tried, deleted)),
+            rescue_sessions.c.server_id.not_in(busy.union_all(deleted)),
         )
         with reading(self._engine) as connection:
             return [_session(row) for row in connection.execute(query)]

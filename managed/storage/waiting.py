@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, Update, select, update
 
 from managed.domain.errors import InvalidInput, Json
 from managed.domain.events import NewEvent
+from managed.domain.jobs import Silence
 from managed.domain.questions import Question, question_as_json, question_from_json
 from managed.storage import events
 from managed.storage.database import reading, writing
@@ -29,6 +30,7 @@ class OpenQuestion:
     until: datetime
     asked_at: datetime
     last_answer_at: datetime | None
+    silence: Silence
     cancel_requested: bool
 
 
@@ -48,6 +50,7 @@ class WaitingJobs:
                     until=row.question_until,
                     asked_at=row.asked_at,
                     last_answer_at=row.last_answer_at,
+                    silence=Silence(timedelta(seconds=row.silent_seconds), row.silent_ask_at),
                     cancel_requested=bool(row.cancel_requested),
                 )
                 for row in connection.execute(query)
@@ -63,10 +66,26 @@ class WaitingJobs:
         """
         with writing(self._engine) as connection:
             changed = connection.execute(
-                _still_asked(asked).values(question=question_as_json(question), last_answer_at=now)
+                _still_asked(asked).values(
+                    question=question_as_json(question),
+                    last_answer_at=now,
+                    silent_seconds=0,
+                    silent_ask_at=None,
+                )
             ).rowcount
             if changed == 1:
                 events.append(connection, asked.job_id, new)
+            return changed == 1
+
+    def note_silence(self, asked: OpenQuestion, silence: Silence) -> bool:
+        """The server did not answer: keep for how long already. False as for `note`."""
+        with writing(self._engine) as connection:
+            changed = connection.execute(
+                _still_asked(asked).values(
+                    silent_seconds=silence.lasted.total_seconds(),
+                    silent_ask_at=silence.last_ask_at,
+                )
+            ).rowcount
             return changed == 1
 
     def wake(self, asked: OpenQuestion, answer: Mapping[str, Json]) -> bool:

@@ -45,24 +45,26 @@ _MOST_UNKNOWN = 10_000
 
 def open_repository(context: StepContext) -> Outcome:
     """The server's own repository and its account at the gateway; made at the first backup."""
-    world, server_id = context.world, context.job.server_id
-    world.vault.keep_once(server_id, SecretPurpose.REPOSITORY_PASSWORD, new_password())
-    account_password = world.vault.keep_once(
+    server_id = context.job.server_id
+    context.world.vault.keep_once(server_id, SecretPurpose.REPOSITORY_PASSWORD, new_password())
+    account_password = context.world.vault.keep_once(
         server_id, SecretPurpose.GATEWAY_PASSWORD, new_password()
     )
-    if not world.servers.repository_key(server_id):
-        key_id = world.repositories.create(world.repository(server_id), context.register_child)
-        world.servers.set_repository_key(server_id, key_id)
-    repository = world.repository(server_id)
-    world.repositories.quarantine(repository)
-    found = world.repositories.snapshots(repository, context.register_child)
-    before = snapshots_before(found, world.snapshots.of_server(server_id))
+    if not context.world.servers.repository_key(server_id):
+        key_id = context.world.repositories.create(
+            context.world.repository(server_id), context.register_child
+        )
+        context.world.servers.set_repository_key(server_id, key_id)
+    repository = context.world.repository(server_id)
+    context.world.repositories.quarantine(repository)
+    found = context.world.repositories.snapshots(repository, context.register_child)
+    before = snapshots_before(found, context.world.snapshots.of_server(server_id))
     if len(before) > _MOST_UNKNOWN:
         raise RepositoryDamaged(
             f"the repository holds {len(before)} snapshots that no job has on record",
             hint="Whoever is root there has planted them; remove them with restic's forget.",
         )
-    world.gateway.admit(account_of(server_id), account_password)
+    context.world.gateway.admit(account_of(server_id), account_password)
     return Done({"account": account_of(server_id), "snapshots_before": list(before)})
 
 
@@ -93,16 +95,16 @@ def take(context: StepContext) -> Outcome:
 
 def find_snapshot(context: StepContext) -> Outcome:
     """This run's snapshot, as the bucket shows it: root on the server may name an older one."""
-    world, server_id, job_id = context.world, context.job.server_id, context.job.job_id
+    server_id, job_id = context.job.server_id, context.job.job_id
     snapshot_id = backup_claim(context.result_of("take")).snapshot_id
-    repository = world.repository(server_id)
-    quarantined = world.repositories.quarantine(repository)
+    repository = context.world.repository(server_id)
+    quarantined = context.world.repositories.quarantine(repository)
     refusal = claim_refusal(
         snapshot_id,
         job_id,
-        world.repositories.snapshots(repository, context.register_child),
+        context.world.repositories.snapshots(repository, context.register_child),
         texts(context.result_of("open_repository")["snapshots_before"]),
-        world.snapshots.of_server(server_id),
+        context.world.snapshots.of_server(server_id),
     )
     if refusal is not None:
         raise EvidenceMissing(
@@ -116,7 +118,7 @@ def find_snapshot(context: StepContext) -> Outcome:
 
 def keep_manifest(context: StepContext) -> Outcome:
     """Fetch manifest and disk layout out of the customer's reach, and note the snapshot."""
-    world, server_id = context.world, context.job.server_id
+    server_id = context.job.server_id
     account, claim = account_of(server_id), backup_claim(context.result_of("take"))
     manifest = _from_run(context, "manifest.jsonl.gz", LARGEST_MANIFEST)
     entries = sum(1 for _ in manifest_entries(manifest))
@@ -133,9 +135,9 @@ def keep_manifest(context: StepContext) -> Outcome:
         manifest=kept_manifest(account, claim.snapshot_id, manifest),
         layout=kept_layout(account, claim.snapshot_id, layout),
     )
-    world.objects.put(record.manifest.key, manifest)
-    world.objects.put(record.layout.key, layout)
-    world.snapshots.add(record)
+    context.world.objects.put(record.manifest.key, manifest)
+    context.world.objects.put(record.layout.key, layout)
+    context.world.snapshots.add(record)
     kept = {"manifest": record.manifest.key, "layout": record.layout.key}
     return Done({"snapshot_id": claim.snapshot_id, **kept})
 
@@ -144,18 +146,20 @@ def verify(context: StepContext) -> Outcome:
     """From the bucket, without the server: is the repository sound, and does the snapshot hold
     what the manifest says?
     """
-    world, server_id = context.world, context.job.server_id
-    record = world.snapshots.get(str(context.result_of("keep_manifest")["snapshot_id"]))
-    repository = world.repository(server_id)
-    quarantined = world.repositories.quarantine(repository)
-    part = world.servers.part_to_check(server_id, _PARTS)
-    check = world.repositories.check(repository, part, _PARTS, context.emit, context.register_child)
+    server_id = context.job.server_id
+    record = context.world.snapshots.get(str(context.result_of("keep_manifest")["snapshot_id"]))
+    repository = context.world.repository(server_id)
+    quarantined = context.world.repositories.quarantine(repository)
+    part = context.world.servers.part_to_check(server_id, _PARTS)
+    check = context.world.repositories.check(
+        repository, part, _PARTS, context.emit, context.register_child
+    )
     if not check.is_sound:
         raise RepositoryDamaged(
             f"restic check found errors: {'; '.join(check.errors[:_SHOWN])}",
             hint="Take a new backup into a new repository; keep this one for what it still holds.",
         )
-    world.servers.part_checked(server_id, part, _PARTS)
+    context.world.servers.part_checked(server_id, part, _PARTS)
     read = _require_content(context, record)
     evidence: dict[str, Json] = {
         "check": check.as_json(),
@@ -163,7 +167,7 @@ def verify(context: StepContext) -> Outcome:
         "contents_compared": [entry.path for entry in read],
         "quarantined": list(quarantined),
     }
-    world.snapshots.mark_verified(record.snapshot_id, evidence, context.now)
+    context.world.snapshots.mark_verified(record.snapshot_id, evidence, context.now)
     warnings = [*check.warnings, *_said_of(quarantined)]
     return Done({"snapshot_id": record.snapshot_id, **evidence}, warnings=warnings)
 

@@ -33,10 +33,10 @@ _DEFINE_RETRY = RetryPolicy()
 
 def define(context: StepContext) -> Outcome:
     """Make disk and definition on the node, and the key that we shall log in with."""
-    world, server = context.world, context.server
-    key = world.new_key_pair().private_key
-    world.vault.keep_once(server.server_id, SecretPurpose.LOGIN_KEY, key)
-    world.hypervisor(server).create_server(_spec(context))
+    server = context.server
+    key = context.world.new_key_pair().private_key
+    context.world.vault.keep_once(server.server_id, SecretPurpose.LOGIN_KEY, key)
+    context.world.hypervisor(server).create_server(_spec(context))
     return Done({"disk_serial": server.disk_serial})
 
 
@@ -46,20 +46,19 @@ def remove(context: StepContext) -> None:
     A node that does not answer keeps a server that it has made on record, to be deleted later;
     but not one that it never made.
     """
-    world = context.world
     try:
         server = context.server
     except NotFound:
         return
     try:
-        world.hypervisor(server).destroy_server(server.server_id)
+        context.world.hypervisor(server).destroy_server(server.server_id)
     except ManagedError as error:
         if context.job.done_step("define") or _may_help(error, context.attempt):
             raise
         context.emit("node_not_cleaned", error.as_json())
     end_session_record(context)
-    world.vault.forget(server.server_id)
-    world.servers.set_status(server.server_id, ServerStatus.DELETED)
+    context.world.vault.forget(server.server_id)
+    context.world.servers.set_status(server.server_id, ServerStatus.DELETED)
 
 
 def _may_help(error: ManagedError, attempt: int) -> bool:

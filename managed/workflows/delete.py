@@ -19,22 +19,20 @@ def close_gateway(context: StepContext) -> Outcome:
 
 
 def destroy(context: StepContext) -> Outcome:
-    """Remove machine and disk, if they are ours. A server that is deleted already (by the undo of
+    """Remove machine and disk, if they are ours, and the server from the records. One step, so
+    that no cancel finds a place between the two. A server that is deleted already (by the undo of
     a create job that had to make way, say) leaves nothing to do.
     """
     try:
         server = context.server
     except NotFound:
-        return Done({"destroyed": False})
-    if server.node_id is not None:
+        return Done()
+    is_ours = server.node_id is not None
+    if is_ours:
         context.world.hypervisor(server).destroy_server(server.server_id)
         end_session_record(context)
-    return Done({"destroyed": server.node_id is not None})
-
-
-def forget(context: StepContext) -> Outcome:
-    context.world.servers.set_status(context.job.server_id, ServerStatus.DELETED)
-    return Done()
+    context.world.servers.set_status(server.server_id, ServerStatus.DELETED)
+    return Done({"destroyed": is_ours})
 
 
 WORKFLOW = Workflow(
@@ -44,6 +42,5 @@ WORKFLOW = Workflow(
     steps=(
         Step("close_gateway", close_gateway),
         Step("destroy", destroy, interruptible=False),
-        Step("forget", forget, interruptible=False),
     ),
 )

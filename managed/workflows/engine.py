@@ -170,7 +170,7 @@ class Engine:
                 said = {"step": step.name, "gave_up": reason, **error.as_json()}
                 heartbeat.emit("step_failed", said)
                 heartbeat.flush()
-                return self._begin_undo(job, *verdict_after(job, error))
+                return self._begin_undo(job, *verdict_after(job, step.plan, error))
             case GiveUp():
                 heartbeat.flush()
                 failed = self._step_result(job, step.name, StepStatus.UNDO_FAILED, {}, error)
@@ -197,9 +197,13 @@ class Engine:
         return partial(self._finish, failed, JobStatus.FAILED)
 
     def _context(self, job: Job, heartbeat: Heartbeat) -> StepContext:
+        def lend_world() -> World:
+            heartbeat.require_lease()
+            return self.world
+
         return StepContext(
             job=job,
-            world=self.world,
+            lend_world=lend_world,
             now=self.clock(),
             attempt=job.step_attempt,
             emit=heartbeat.emit,

@@ -110,9 +110,8 @@ def second_login(context: StepContext) -> Outcome:
 
 def check_forwarding(context: StepContext) -> Outcome:
     """Backups need a socket forwarded in reverse; hardening must have left that."""
-    world = context.world
-    with world.tunnels.reverse_socket(
-        context.endpoint, GATEWAY_SOCKET, world.gateway.socket()
+    with context.world.tunnels.reverse_socket(
+        context.endpoint, GATEWAY_SOCKET, context.world.gateway.socket()
     ) as tunnel:
         if not tunnel.is_open:
             raise GatewayUnavailable("the tunnel that backups need does not stay open")

@@ -87,7 +87,7 @@ class Heartbeat:
         could not be written is kept for the next time.
         """
         while not self._flushing.acquire(timeout=_BEAT_SECONDS):
-            self._require_lease()
+            self.require_lease()
         try:
             with self._lock:
                 pending, self._events = self._events, []
@@ -101,8 +101,18 @@ class Heartbeat:
         self._child = self._children.describe(group)
         if self.is_lost:
             self._children.end(self._child)
-        self._require_lease()
+        self.require_lease()
         self._store.record_child(self._job, self._child)
+
+    def require_lease(self) -> None:
+        """LeaseLost unless the lease is surely ours at this moment. The time is looked at here as
+        well: after a stand-still of the process its work may go on before its threads do.
+        """
+        if not self.is_lost and self._is_overdue():
+            self._give_up("the worker stood still for too long")
+        if self.is_lost:
+            job_id = self._job.job_id
+            raise LeaseLost(f"the lease of job {job_id} could not be kept", job_id=job_id)
 
     def _append(self, pending: list[NewEvent]) -> None:
         try:
@@ -120,11 +130,6 @@ class Heartbeat:
             raise
         except ManagedError as error:
             log.warning("events_kept_back", job_id=self._job.job_id, error=error.code)
-
-    def _require_lease(self) -> None:
-        if self.is_lost:
-            job_id = self._job.job_id
-            raise LeaseLost(f"the lease of job {job_id} could not be kept", job_id=job_id)
 
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT_SECONDS):
@@ -147,9 +152,12 @@ class Heartbeat:
         is_over = False
         while not is_over:
             is_over = self._stop.wait(_BEAT_SECONDS) and self._has_stopped_beating()
-            if self._clock() - self._renewed_at >= self._lease_for * 2 / 3:
+            if self._is_overdue():
                 return self._give_up("the lease could not be renewed in time")
         return None
+
+    def _is_overdue(self) -> bool:
+        return self._clock() - self._renewed_at >= self._lease_for * 2 / 3
 
     def _has_stopped_beating(self) -> bool:
         self._beating.join(_BEAT_SECONDS)

@@ -26,7 +26,11 @@ from managed.workflows.parts.rescue_boot import require_login
 from managed.workflows.parts.run_records import forget_runs
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
-_UPDATE_SECONDS = 900
+# Somebody else's apt may hold the package lock for 15 minutes, and hundreds of updates take as
+# long. The last stage begins early enough to end in time: whoever gives it up leaves a server that
+# is not rebooted and not looked at.
+_LAST_STAGE_SECONDS = 2700
+_UPDATE_SECONDS = 3600
 _REBOOT_SECONDS = 180
 
 
@@ -37,14 +41,13 @@ def check_before(context: StepContext) -> Outcome:
 
 def update(context: StepContext) -> Outcome:
     """The playbook starts the detached run; its result holds the package versions."""
-    limit = context.scaled(_UPDATE_SECONDS)
     script = ServerScript(
         name="apply_updates",
         given={
             "only_security": bool(context.job.parameters.get("only_security", False)),
-            "time_limit": int(limit.total_seconds()),
+            "time_limit": int(context.scaled(_LAST_STAGE_SECONDS).total_seconds()),
         },
-        limit=limit,
+        limit=context.scaled(_UPDATE_SECONDS),
         stoppable=False,
     )
     found = detached(context, "update", script, start_by_playbook)
@@ -135,7 +138,7 @@ def _reboot_reasons(updated: Mapping[str, Json]) -> list[str]:
 WORKFLOW = Workflow(
     kind=JobKind.PATCH,
     version=1,
-    time_limit=timedelta(hours=6),
+    time_limit=timedelta(hours=12),
     steps=(
         Step("check_before", check_before),
         Step("update", update, interruptible=False),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from managed.domain.jobs import JobKind
-from managed.domain.servers import ServerStatus
+from managed.domain.servers import PowerState, ServerStatus
 from managed.workflows.parts.health import health_document
 from managed.workflows.parts.rescue_boot import (
     boot_normally,
@@ -22,17 +22,25 @@ from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
 _USUAL_HOURS = 4
 
 
+def look(context: StepContext) -> Outcome:
+    """Does the server run? One that is switched off may be meant to stay so."""
+    server = context.server
+    power = context.world.hypervisor(server).power_state(server.server_id)
+    return Done({"ran": power is PowerState.RUNNING})
+
+
 def boot(context: StepContext) -> Outcome:
     hours = context.job.parameters.get("hours") or _USUAL_HOURS
     return boot_rescue(context, lasts=timedelta(hours=float(str(hours))))
 
 
 def back_to_normal(context: StepContext) -> None:
-    """Undo: end what was begun and start the server from its own disk. A session that was open
-    before stays.
+    """Undo: end what was begun, and start the server from its own disk if it ran. A session that
+    was open before stays.
     """
     end_rescue_of_this_job(context)
-    start_again(context)
+    if context.result_of("look").get("ran"):
+        start_again(context)
 
 
 def leave(context: StepContext) -> Outcome:
@@ -59,7 +67,7 @@ RESCUE = Workflow(
     kind=JobKind.RESCUE,
     version=1,
     time_limit=timedelta(minutes=30),
-    steps=(Step("boot_rescue", boot, undo=back_to_normal),),
+    steps=(Step("look", look), Step("boot_rescue", boot, undo=back_to_normal)),
 )
 
 UNRESCUE = Workflow(

@@ -152,8 +152,8 @@ def _start_with_manifest(context: StepContext, request: RunRequest) -> None:
 
 def _chosen(context: StepContext) -> SnapshotRecord:
     """The named snapshot, or the newest verified one as of the given time."""
-    world, wanted = context.world, context.job.parameters
-    records = world.snapshots.of_server(context.job.server_id)
+    wanted = context.job.parameters
+    records = context.world.snapshots.of_server(context.job.server_id)
     if wanted.get("snapshot_id"):
         records = [r for r in records if r.snapshot_id == wanted["snapshot_id"]]
     as_of = wanted.get("as_of")

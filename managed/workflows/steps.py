@@ -40,14 +40,23 @@ Outcome = Done | Wait
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step sees. `attempt` counts from 1; `answer` is what woke the step, else None."""
+    """What a step sees. `attempt` counts from 1; `answer` is what woke the step, else None.
+    `lend_world` gives the world while the lease is held, and raises LeaseLost after.
+    """
 
     job: Job
-    world: World
+    lend_world: Callable[[], World]
     now: datetime
     attempt: int
     emit: Emit
     register_child: RegisterChild
+
+    @property
+    def world(self) -> World:
+        """The world, for the next thing that is done to it: to be asked for anew before each. A
+        worker that stood still for a while finds here that the job is another's.
+        """
+        return self.lend_world()
 
     @property
     def server(self) -> Server:

@@ -103,7 +103,7 @@ def test_an_absent_server_is_not_found(node: Hypervisor) -> None:
         node.shut_down,
         node.power_off,
         node.reset,
-        node.end_rescue,
+        lambda server_id: node.end_rescue(server_id, "one"),
         node.stats,
         node.console_tail,
         node.restore_points,
@@ -172,7 +172,7 @@ def test_the_end_of_rescue_leaves_the_server_as_it_was_defined(
     before = rig.files(spec.server_id)
     node.boot_rescue_image(spec.server_id, new_rescue())
     for _ in range(2):
-        node.end_rescue(spec.server_id)
+        node.end_rescue(spec.server_id, "session-1")
         assert node.power_state(spec.server_id) is PowerState.STOPPED
         assert spec.server_id not in node.rescue_sessions()
     assert [name for name in rig.files(spec.server_id) if ".log" not in name] == before
@@ -185,8 +185,19 @@ def test_ending_rescue_without_a_session_leaves_the_server_alone(
     node: Hypervisor, spec: ServerSpec
 ) -> None:
     node.start(spec.server_id)
-    node.end_rescue(spec.server_id)
+    node.end_rescue(spec.server_id, "one")
     assert node.power_state(spec.server_id) is PowerState.RUNNING
+
+
+def test_who_ends_an_earlier_session_leaves_the_present_one_alone(
+    rig: Rig, node: Hypervisor, spec: ServerSpec
+) -> None:
+    node.boot_rescue_image(spec.server_id, new_rescue("two"))
+    files = rig.files(spec.server_id)
+    node.end_rescue(spec.server_id, "one")
+    assert node.power_state(spec.server_id) is PowerState.RESCUE
+    assert node.rescue_sessions()[spec.server_id] == "two"
+    assert rig.files(spec.server_id) == files
 
 
 def test_a_reboot_inside_rescue_ends_the_session(

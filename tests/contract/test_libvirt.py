@@ -110,7 +110,7 @@ def test_the_host_key_is_on_the_configuration_disk_only(rig: LibvirtRig, spec: S
     line = secret.splitlines()[2]
     assert line not in Path(f"/proc/{process}/cmdline").read_bytes()
     assert line.decode() not in rig.definition(spec.server_id)
-    rig.hypervisor.end_rescue(spec.server_id)
+    rig.hypervisor.end_rescue(spec.server_id, "session")
     assert not configuration.exists()
 
 

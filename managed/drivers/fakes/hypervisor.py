@@ -99,10 +99,10 @@ class FakeHypervisor:
                 server.rescue, server.power = rescue, PowerState.RESCUE
                 server.console += f"managed-rescue: session {rescue.session_id}\n"
 
-    def end_rescue(self, server_id: str) -> None:
+    def end_rescue(self, server_id: str, session_id: str) -> None:
         with self._lock:
             server = self._server(server_id)
-            if server.rescue is not None:
+            if server.rescue is not None and server.rescue.session_id == session_id:
                 server.rescue, server.power = None, PowerState.STOPPED
 
     def rescue_sessions(self) -> Mapping[str, str]:
@@ -158,7 +158,10 @@ class FakeHypervisor:
 
     def guest_reboots(self, server_id: str) -> None:
         """Inside a rescue session that ends it; a server comes back."""
-        self.end_rescue(server_id)
+        with self._lock:
+            server = self._server(server_id)
+            if server.rescue is not None:
+                server.rescue, server.power = None, PowerState.STOPPED
 
     def guest_powers_off(self, server_id: str) -> None:
         """The guest powers itself off, or its process on the node dies."""

@@ -177,12 +177,14 @@ class LibvirtHypervisor:
                 configuration.unlink(missing_ok=True)
                 raise
 
-    def end_rescue(self, server_id: str) -> None:
+    def end_rescue(self, server_id: str, session_id: str) -> None:
         with self._connection.use() as connection:
             domain = self._domain(connection, server_id)
-            if _session(domain) is not None:
+            running = _session(domain)
+            if running == session_id:
                 _pull_the_plug(domain)
-            self._clear_leftovers(server_id)
+            if running in (session_id, None):
+                self._clear_leftovers(server_id)
 
     def rescue_sessions(self) -> Mapping[str, str]:
         sessions = {}

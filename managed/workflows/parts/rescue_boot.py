@@ -51,8 +51,8 @@ def require_rescue(context: StepContext, *, image: str | None = None) -> None:
     """Is the rescue session up? One that has ended by itself (a crash of VM or node) is booted
     once more, and ServerUnreachable has the step tried again when it is there.
     """
-    world, server = context.world, context.server
-    if world.hypervisor(server).power_state(server.server_id) is not PowerState.RESCUE:
+    server = context.server
+    if context.world.hypervisor(server).power_state(server.server_id) is not PowerState.RESCUE:
         _boot(context, _session(context, None), image)
         raise ServerUnreachable(
             "the rescue session had ended; it is booting again",
@@ -61,23 +61,19 @@ def require_rescue(context: StepContext, *, image: str | None = None) -> None:
 
 
 def _boot(context: StepContext, session: RescueSession, image: str | None) -> None:
-    world, server = context.world, context.server
-    public_key = world.public_key(world.vault.secret(session.session_id, SecretPurpose.LOGIN_KEY))
-    world.hypervisor(server).boot_rescue_image(
-        server.server_id,
-        RescueBoot(
-            session_id=session.session_id,
-            memory_mib=_RESCUE_MEMORY_MIB,
-            configuration={
-                "ssh_host_ed25519_key": world.vault.secret(
-                    session.session_id, SecretPurpose.RESCUE_HOST_KEY
-                ),
-                "authorized_keys": Secret(public_key + "\n"),
-                "network.env": Secret(f"MODE=dhcp\nHOSTNAME={server.name}-rescue\n"),
-            },
-            image=image,
-        ),
+    server, vault = context.server, context.world.vault
+    login_key = vault.secret(session.session_id, SecretPurpose.LOGIN_KEY)
+    rescue = RescueBoot(
+        session_id=session.session_id,
+        memory_mib=_RESCUE_MEMORY_MIB,
+        configuration={
+            "ssh_host_ed25519_key": vault.secret(session.session_id, SecretPurpose.RESCUE_HOST_KEY),
+            "authorized_keys": Secret(context.world.public_key(login_key) + "\n"),
+            "network.env": Secret(f"MODE=dhcp\nHOSTNAME={server.name}-rescue\n"),
+        },
+        image=image,
     )
+    context.world.hypervisor(server).boot_rescue_image(server.server_id, rescue)
 
 
 def end_rescue_of_this_job(context: StepContext, status: ServerStatus | None = None) -> None:
@@ -90,20 +86,23 @@ def end_rescue_of_this_job(context: StepContext, status: ServerStatus | None = N
 
 
 def end_rescue(context: StepContext, status: ServerStatus) -> None:
-    """End the open session, if any; the server is left stopped, with this status on record."""
-    world, server = context.world, context.server
-    world.hypervisor(server).end_rescue(server.server_id)
-    world.servers.set_status(server.server_id, status)
+    """End the open session, if any; the server is left stopped, with this status on record. No
+    other session is ended, whoever has opened it meanwhile.
+    """
+    server = context.server
+    session = context.world.rescue_sessions.current(server.server_id)
+    if session is not None:
+        context.world.hypervisor(server).end_rescue(server.server_id, session.session_id)
+    context.world.servers.set_status(server.server_id, status)
     end_session_record(context)
 
 
 def end_session_record(context: StepContext) -> None:
     """Forget the open session, if any, that has ended or is gone with its server."""
-    world = context.world
-    session = world.rescue_sessions.current(context.job.server_id)
+    session = context.world.rescue_sessions.current(context.job.server_id)
     if session is not None:
-        world.rescue_sessions.end(session.session_id, context.now)
-        world.vault.forget(session.session_id)
+        context.world.rescue_sessions.end(session.session_id, context.now)
+        context.world.vault.forget(session.session_id)
 
 
 def boot_normally(context: StepContext) -> Outcome:
@@ -120,34 +119,32 @@ def boot_normally(context: StepContext) -> Outcome:
         require_login(context)
         return Done({"boot_id": context.answer["boot_id"]})
     server = context.server
-    hypervisor = context.world.hypervisor(server)
-    if hypervisor.power_state(server.server_id) is not PowerState.RUNNING:
-        hypervisor.start(server.server_id)
+    if context.world.hypervisor(server).power_state(server.server_id) is not PowerState.RUNNING:
+        context.world.hypervisor(server).start(server.server_id)
     return Wait(SshAnswers(), context.scaled(_NORMAL_BOOT_SECONDS))
 
 
 def start_again(context: StepContext) -> None:
     """Start the server if it is stopped: for undos that end a rescue."""
     server = context.server
-    hypervisor = context.world.hypervisor(server)
-    if hypervisor.power_state(server.server_id) is PowerState.STOPPED:
-        hypervisor.start(server.server_id)
+    if context.world.hypervisor(server).power_state(server.server_id) is PowerState.STOPPED:
+        context.world.hypervisor(server).start(server.server_id)
 
 
 def _session(context: StepContext, lasts: timedelta | None) -> RescueSession:
     """The server's open session, or a new one whose keys are stored before it is on record."""
-    world, server = context.world, context.server
+    server = context.server
     expires_at = context.now + lasts if lasts else None
-    present = world.rescue_sessions.current(server.server_id)
+    present = context.world.rescue_sessions.current(server.server_id)
     if present is not None:
         if expires_at is not None:
-            world.rescue_sessions.keep_until(present.session_id, expires_at)
+            context.world.rescue_sessions.keep_until(present.session_id, expires_at)
         return present
     session_id = str(uuid.uuid4())
-    host_key, login_key = world.new_key_pair(), world.new_key_pair()
-    world.vault.keep(session_id, SecretPurpose.RESCUE_HOST_KEY, host_key.private_key)
-    world.vault.keep(session_id, SecretPurpose.LOGIN_KEY, login_key.private_key)
-    opened = world.rescue_sessions.open(
+    host_key, login_key = context.world.new_key_pair(), context.world.new_key_pair()
+    context.world.vault.keep(session_id, SecretPurpose.RESCUE_HOST_KEY, host_key.private_key)
+    context.world.vault.keep(session_id, SecretPurpose.LOGIN_KEY, login_key.private_key)
+    opened = context.world.rescue_sessions.open(
         RescueSession(
             session_id=session_id,
             server_id=server.server_id,
@@ -159,7 +156,7 @@ def _session(context: StepContext, lasts: timedelta | None) -> RescueSession:
         )
     )
     if opened.session_id != session_id:
-        world.vault.forget(session_id)
+        context.world.vault.forget(session_id)
     return opened
 
 

@@ -103,6 +103,16 @@ def test_a_renewal_that_hangs_does_not_keep_the_lease_from_being_given_up(stage:
     assert not stage.store.goes_on.is_set(), "leaving did not wait for the renewal"
 
 
+def test_a_process_that_stood_still_asks_the_time_before_its_threads_do(stage: Stage) -> None:
+    """Here they never run."""
+    stage.bench.clock.pass_time(seconds=19)
+    stage.heartbeat.require_lease()
+    stage.bench.clock.pass_time(seconds=1)
+    with pytest.raises(LeaseLost):
+        stage.heartbeat.require_lease()
+    assert stage.is_lost()
+
+
 def test_a_renewal_that_hangs_at_the_works_end_gives_the_lease_up_too(stage: Stage) -> None:
     stage.store.hangs.set()
     leaving = threading.Thread(target=stage.heartbeat.__exit__, args=(None, None, None))

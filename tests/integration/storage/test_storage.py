@@ -16,7 +16,6 @@ from sqlalchemy import select, text
 
 from managed.domain.errors import (
     AlreadyExists,
-    CommandFailed,
     EvidenceMissing,
     HostKeyChanged,
     MissingRequirement,
@@ -24,7 +23,6 @@ from managed.domain.errors import (
     SecretUnreadable,
 )
 from managed.domain.events import NewEvent
-from managed.domain.jobs import JobKind
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.domain.servers import ServerStatus
@@ -35,8 +33,7 @@ from managed.storage.database import DatabaseUnavailable, migrate, writing
 from managed.storage.sessions import SessionRecords
 from managed.storage.tables import metadata, sealed_secrets
 from managed.storage.vault import SealedVault, create_master_key, load_master_key
-from managed.workflows.steps import Outcome, StepContext
-from tests.support.jobs import START, JobBench, step
+from tests.support.jobs import START, JobBench
 
 
 @pytest.fixture
@@ -217,22 +214,6 @@ def test_a_session_that_outlived_its_job_is_ended_by_the_clock(bench: JobBench) 
     assert sessions.expired(START + timedelta(hours=1)) != []
     bench.inventory.set_status(bench.server_id, ServerStatus.DELETED)
     assert sessions.expired(START + timedelta(hours=1)) == []
-
-
-def test_a_session_that_could_not_be_ended_is_not_tried_again_at_once(bench: JobBench) -> None:
-    def fail(_context: StepContext) -> Outcome:
-        raise CommandFailed("the node does not answer")
-
-    sessions, job = SessionRecords(bench.database), bench.submit()
-    left = RescueSession("one", bench.server_id, job.job_id, "key", ServerStatus.ACTIVE, START)
-    sessions.open(left)
-    bench.workflow()
-    bench.workflow(step("leave_rescue", fail), kind=JobKind.UNRESCUE)
-    bench.engine().run(job.job_id)
-    bench.engine().run(bench.submit(JobKind.UNRESCUE).job_id)
-    assert sessions.expired(bench.clock()) == []
-    bench.clock.pass_time(minutes=11)
-    assert sessions.expired(bench.clock()) == [left]
 
 
 def test_snapshots_are_listed_newest_first_and_verified_later(bench: JobBench) -> None:

@@ -137,21 +137,22 @@ def test_a_job_that_cannot_be_sent_holds_up_no_other(
 
 
 def test_an_abandoned_session_gets_one_job_at_a_time_and_ever_more_rarely(stage: Stage) -> None:
+    """Each of them fails. The pauses, in minutes, double up to six hours."""
     stage.abandoned_session()
     stage.clock.tick()
     assert stage.attempts() == []
-    stage.bench.clock.pass_time(hours=1)
-    counts = []
-    for _ in range(24 * 6):
+    stage.bench.clock.pass_time(minutes=60)
+    stage.clock.tick()
+    for number, pause in enumerate((1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360), start=1):
         stage.clock.tick()
-        for job_id in stage.attempts()[:1]:
-            if not stage.bench.queue.job(job_id).status.is_final:
-                stage.clock.tick()
-                stage.end(job_id, JobStatus.FAILED)
-        counts.append(len(stage.attempts()))
-        stage.bench.clock.pass_time(minutes=10)
-    assert counts[0] == 1
-    assert 5 <= counts[-1] <= 15, "a day of failures"
+        assert len(stage.attempts()) == number, "one at a time"
+        stage.end(stage.attempts()[0], JobStatus.FAILED)
+        stage.bench.clock.pass_time(minutes=pause - 1)
+        stage.clock.tick()
+        assert len(stage.attempts()) == number, "not yet"
+        stage.bench.clock.pass_time(minutes=1)
+        stage.clock.tick()
+        assert len(stage.attempts()) == number + 1
 
 
 def test_two_clocks_end_a_session_by_one_job(stage: Stage) -> None:

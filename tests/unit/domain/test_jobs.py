@@ -25,12 +25,12 @@ from managed.domain.jobs import (
     JobStatus,
     Preemption,
     RetryPolicy,
+    Silence,
     StepResult,
     StepStatus,
     TryAgain,
     preemption,
     retry_decision,
-    silence_is_safe_point,
 )
 from managed.domain.progress import (
     BeginUndo,
@@ -116,14 +116,14 @@ def test_a_job_that_takes_its_changes_back_is_not_pushed_aside() -> None:
     assert preemption(JobKind.PATCH, JobKind.RESCUE, holder_undoing=True) is Preemption.REFUSE
 
 
-def test_a_server_that_was_heard_of_lately_does_not_hang() -> None:
-    limit = timedelta(minutes=5)
-    assert not silence_is_safe_point(NOW - timedelta(minutes=4), NOW - LIMITLESS, NOW, limit)
-    assert silence_is_safe_point(NOW - timedelta(minutes=5), NOW - LIMITLESS, NOW, limit)
-    assert silence_is_safe_point(None, NOW - timedelta(minutes=6), NOW, limit)
-
-
-LIMITLESS = timedelta(days=1)
+def test_only_time_in_which_a_server_was_asked_counts_as_its_silence() -> None:
+    limit, silence = timedelta(minutes=5), Silence()
+    for minute in range(5):
+        silence = silence.after_failed_ask(NOW + timedelta(minutes=minute))
+    assert not silence.is_safe_point(limit)
+    assert silence.after_failed_ask(NOW + timedelta(minutes=5)).is_safe_point(limit)
+    day_later = Silence().after_failed_ask(NOW).after_failed_ask(NOW + timedelta(days=1))
+    assert not day_later.is_safe_point(limit), "nobody asked all day"
 
 
 def test_the_first_step_without_a_record_is_next() -> None:
@@ -214,9 +214,15 @@ def test_an_undo_is_tried_past_the_deadline_and_past_a_cancel() -> None:
 
 def test_what_more_tries_could_have_mended_is_cancelled_and_the_rest_failed() -> None:
     stopping, failure = job(cancel_requested="by anna"), CommandFailed("exit 1")
-    assert verdict_after(stopping, SILENT)[0] is JobStatus.CANCELLED
-    assert verdict_after(stopping, failure) == (JobStatus.FAILED, failure)
-    assert verdict_after(job(), SILENT) == (JobStatus.FAILED, SILENT)
+    assert verdict_after(stopping, CALM, SILENT)[0] is JobStatus.CANCELLED
+    assert verdict_after(stopping, CALM, failure) == (JobStatus.FAILED, failure)
+    assert verdict_after(job(), CALM, SILENT) == (JobStatus.FAILED, SILENT)
+
+
+def test_an_uninterruptible_step_whose_tries_are_used_up_has_failed_and_was_not_cancelled() -> None:
+    stopping = job(cancel_requested="by anna")
+    assert verdict_after(stopping, DPKG, SILENT) == (JobStatus.FAILED, SILENT)
+    assert verdict_after(stopping, DPKG, LOST)[0] is JobStatus.CANCELLED
 
 
 def answer(outcome: str) -> dict[str, Json]:

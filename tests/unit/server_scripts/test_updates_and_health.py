@@ -16,7 +16,15 @@ from pathlib import Path
 import pytest
 
 from managed.domain.health import health_report
-from managed.server_scripts import _apt, _packages, _reboot, _run, check_health, script_source
+from managed.server_scripts import (
+    _apt,
+    _packages,
+    _reboot,
+    _run,
+    apply_updates,
+    check_health,
+    script_source,
+)
 
 
 def test_simulated_updates_know_new_packages_and_security() -> None:
@@ -107,6 +115,19 @@ def test_a_slow_download_fills_no_pipe(
     progress = json.loads(printed[0].removeprefix("@managed "))
     assert (progress["phase"], progress["percent"]) == ("download", 12)
     assert printed[-2:] == tail.splitlines()
+
+
+def test_one_run_of_updates_is_at_work_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apply_updates, "LOCK_FILE", tmp_path / "patch.lock")
+    with apply_updates.the_only_run():
+        left_behind = subprocess.Popen(["cat"], stdin=subprocess.PIPE, close_fds=False)
+        with pytest.raises(_run.ScriptFailed) as refused:
+            apply_updates.main({})
+    assert refused.value.code == "still-running"
+    with left_behind, apply_updates.the_only_run():
+        assert left_behind.poll() is None, "what a run has started does not hold the lock"
 
 
 def test_a_lock_of_another_process_is_seen(tmp_path: Path) -> None:

@@ -11,9 +11,16 @@ from managed.workflows.registry import current_workflow
 from tests.support.workflows import OLD_SYSTEM, SERVER_ID, WorkflowBench
 
 PARAMETERS: dict[JobKind, dict[str, Json]] = {JobKind.POWER: {"action": "stop"}}
-STEPS_WITH_UNDO = [
+CANCELLED_AT = [
     (kind, step.name)
-    for kind in (JobKind.CREATE, JobKind.RESTORE, JobKind.RESCUE, JobKind.BACKUP, JobKind.HARDEN)
+    for kind in (
+        JobKind.CREATE,
+        JobKind.DELETE,
+        JobKind.RESTORE,
+        JobKind.RESCUE,
+        JobKind.BACKUP,
+        JobKind.HARDEN,
+    )
     for step in current_workflow(kind).steps
 ]
 
@@ -38,6 +45,9 @@ def require_original_state(bench: WorkflowBench, kind: JobKind, job: Job) -> Non
         assert bench.inventory.by_name("one") is None
         assert bench.power is PowerState.ABSENT
         assert bench.sessions.current(SERVER_ID) is None
+    if kind is JobKind.DELETE:
+        assert bench.power is PowerState.RESCUE
+        assert bench.server.status is ServerStatus.RESCUE
     if kind in (JobKind.RESCUE, JobKind.RESTORE):
         assert bench.sessions.current(SERVER_ID) is None
         untouched = bench.disk.decode() == OLD_SYSTEM
@@ -59,9 +69,9 @@ def test_every_step_can_be_done_twice(bench: WorkflowBench, kind: JobKind) -> No
     assert not job.warnings
 
 
-@pytest.mark.parametrize(("kind", "step"), STEPS_WITH_UNDO)
+@pytest.mark.parametrize(("kind", "step"), CANCELLED_AT)
 @pytest.mark.parametrize("done", [False, True], ids=["begun", "done"])
-def test_every_undo_can_be_done_twice(
+def test_every_job_can_be_cancelled_and_taken_back_twice(
     bench: WorkflowBench, kind: JobKind, step: str, done: bool
 ) -> None:
     ready_for(bench, kind)

@@ -53,7 +53,7 @@ class Stage:
         return STEP.run(
             StepContext(
                 job=replace(self.job, answer=answer),
-                world=self.world,
+                lend_world=lambda: self.world,
                 now=self.bench.clock(),
                 attempt=attempt,
                 emit=lambda _name, _data: None,

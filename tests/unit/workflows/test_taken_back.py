@@ -10,6 +10,7 @@ from managed.domain.errors import Json, NotFound
 from managed.domain.jobs import JobKind, JobStatus, StepStatus
 from managed.domain.secrets import SecretPurpose
 from managed.domain.servers import PowerState, ServerStatus
+from managed.workflows import heartbeat
 from managed.workflows.steps import Done, Outcome, StepContext
 from tests.support.workflows import SERVER_ID, Observer, WorkflowBench, compressed
 
@@ -30,42 +31,6 @@ def lose_node_after_rescue(bench: WorkflowBench) -> Observer:
             bench.hypervisor.available = False
 
     return observe
-
-
-# ---------------------------------------------------------------- delete
-
-
-def test_a_server_that_has_gone_can_be_deleted(bench: WorkflowBench) -> None:
-    bench.exists()
-    bench.hypervisor.destroy_server(SERVER_ID)
-
-    assert bench.finish(JobKind.DELETE).status is JobStatus.SUCCEEDED
-    assert bench.inventory.by_name("one") is None
-
-
-def test_deleting_ends_the_rescue_session_with_its_keys(bench: WorkflowBench) -> None:
-    bench.exists()
-    bench.finish(JobKind.RESCUE)
-    session_id = open_session_id(bench)
-
-    assert bench.finish(JobKind.DELETE).status is JobStatus.SUCCEEDED
-    assert bench.sessions.current(SERVER_ID) is None
-    assert bench.hypervisor.rescue_sessions() == {}
-    with pytest.raises(NotFound):
-        bench.vault.secret(session_id, SecretPurpose.LOGIN_KEY)
-
-
-def test_a_delete_that_goes_before_a_create_finds_nothing_left_to_do(bench: WorkflowBench) -> None:
-    deletes: list[str] = []
-
-    def observe(_context: StepContext, name: str, _outcome: Outcome | None) -> None:
-        if name == "boot_rescue" and not deletes:
-            deletes.append(bench.submit(JobKind.DELETE))
-
-    bench.observe = observe
-    assert bench.finish(JobKind.CREATE).status is JobStatus.CANCELLED
-    deleted = bench.follow(deletes[0])
-    assert deleted.status is JobStatus.SUCCEEDED, deleted.error
 
 
 # ---------------------------------------------------------------- create
@@ -224,3 +189,56 @@ def test_a_rescue_taken_back_in_a_session_that_was_open_before_leaves_it(
     assert [s.status for s in job.steps if s.status.is_undo] == [StepStatus.UNDONE]
     assert open_session_id(bench) == session_id
     assert bench.power is PowerState.RESCUE
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("ends", [JobStatus.CANCELLED, JobStatus.FAILED])
+def test_a_rescue_that_is_taken_back_starts_no_server_that_was_off(
+    bench: WorkflowBench, running: bool, ends: JobStatus
+) -> None:
+    bench.exists(running=running)
+    if ends is JobStatus.CANCELLED:
+        bench.cancel_at("boot_rescue", done=False)
+    else:
+        bench.answers = lambda _answer: None
+
+    assert bench.finish(JobKind.RESCUE).status is ends
+
+    assert bench.power is (PowerState.RUNNING if running else PowerState.STOPPED)
+    assert bench.sessions.current(SERVER_ID) is None
+
+
+@pytest.mark.parametrize("stalls", ["before", "after"])
+def test_a_worker_that_stood_still_harms_no_session_that_began_meanwhile(
+    bench: WorkflowBench, monkeypatch: pytest.MonkeyPatch, stalls: str
+) -> None:
+    """It wakes before, or after, it has the node end the session that it found."""
+    monkeypatch.setattr(heartbeat, "_BEAT_SECONDS", 60)
+    bench.exists()
+    bench.finish(JobKind.RESCUE)
+    leaves = bench.submit(JobKind.UNRESCUE)
+    end_rescue = bench.hypervisor.end_rescue
+    seen: list[object] = []
+
+    def stand_still() -> None:
+        bench.hypervisor.end_rescue = end_rescue  # type: ignore[method-assign]
+        bench.clock.pass_time(seconds=31)
+        assert bench.follow(leaves).status is JobStatus.SUCCEEDED
+        assert bench.finish(JobKind.RESCUE).status is JobStatus.SUCCEEDED
+        seen.append(open_session_id(bench))
+
+    def end_then(server_id: str, session_id: str) -> None:
+        if stalls == "before":
+            stand_still()
+        end_rescue(server_id, session_id)
+        if stalls == "after":
+            stand_still()
+
+    bench.hypervisor.end_rescue = end_then  # type: ignore[method-assign]
+    bench.follow(leaves)
+
+    session_id = open_session_id(bench)
+    assert seen == [session_id]
+    assert (bench.power, bench.server.status) == (PowerState.RESCUE, ServerStatus.RESCUE)
+    assert bench.hypervisor.rescue_sessions() == {SERVER_ID: session_id}
+    assert bench.vault.secret(session_id, SecretPurpose.LOGIN_KEY)

@@ -107,6 +107,8 @@ def upgrade() -> None:
         sa.Column("question_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_answer_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("silent_seconds", sa.Float(), server_default="0", nullable=False),
+        sa.Column("silent_ask_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("interruptible", sa.Boolean(), server_default=sa.text("(true)"), nullable=False),
         sa.Column("answer", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("verdict", sa.String(length=16), nullable=True),
