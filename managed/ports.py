@@ -35,6 +35,8 @@ Emit = Callable[[str, Mapping[str, Json]], None]
 
 
 Clock = Callable[[], datetime]
+Stopwatch = Callable[[], float]
+"""Seconds since some moment. They run on evenly, whatever is done to the clock."""
 """The present moment, timezone-aware."""
 
 
@@ -76,7 +78,7 @@ class JobStore(Protocol):
 
     def start_step(self, job: Job, step: str, now: datetime) -> Job: ...
 
-    def record_child(self, job: Job, child: Mapping[str, Json] | None) -> None: ...
+    def record_child(self, job: Job, child: Mapping[str, Json]) -> None: ...
 
     def record_step(self, job: Job, result: StepResult, warnings: Sequence[str] = ()) -> Job: ...
 
@@ -94,6 +96,7 @@ class JobStore(Protocol):
         verdict: JobStatus,
         error: Mapping[str, Json],
         cut_off: StepResult | None,
+        now: datetime,
     ) -> Job: ...
 
     def finish(self, job: Job, status: JobStatus, now: datetime) -> str | None:

@@ -24,8 +24,8 @@ _PLAYBOOK_SECONDS = 180
 _SSHD_SETTINGS = "/etc/ssh/sshd_config.d/00-managed.conf"
 _LARGEST_SETTINGS = 64 * 1024
 
-# Also for the undo: where the firewall keeps us out, its tries outlast the trial.
-_OUTLASTS_TRIAL = RetryPolicy(attempts=8, first_delay=timedelta(seconds=6))
+# Where the firewall keeps us out, the undo's tries outlast the trial, whoever waits for them.
+_OUTLASTS_TRIAL = RetryPolicy(stopping_patience=RetryPolicy.patience)
 
 
 def check_before(context: StepContext) -> Outcome:
