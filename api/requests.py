@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -13,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from managed.domain.jobs import CLOCKS_KEYS
 from managed.domain.servers import DISK_GIB, MEMORY_MIB, VCPUS, OperatingSystem
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -140,11 +142,24 @@ class Enrolment(Request):
     operating_system: Text = ""
 
 
+def _not_the_clocks(run_key: str) -> str:
+    if run_key.startswith(CLOCKS_KEYS):
+        raise ValueError(f"keys that begin with {CLOCKS_KEYS} are the service's own")
+    return run_key
+
+
+RunKey = Annotated[
+    str, StringConstraints(min_length=1, max_length=200), AfterValidator(_not_the_clocks)
+]
+
+
 class JobFields(Request):
     """What every kind of job takes besides its own parameters."""
 
-    run_key: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
-        None, description="Makes the job unique: the same key is never run twice."
+    run_key: RunKey | None = Field(
+        None,
+        description="Makes the job unique: the same key is never run twice by jobs of this kind on"
+        f" this server. It does not begin with `{CLOCKS_KEYS}`.",
     )
 
 

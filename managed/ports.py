@@ -40,6 +40,8 @@ end it. It may raise, as when the lease is lost: then the group is ended at once
 
 
 Clock = Callable[[], datetime]
+Stopwatch = Callable[[], float]
+"""Seconds since some moment. They run on evenly, whatever is done to the clock."""
 """The present moment, timezone-aware."""
 
 
@@ -81,7 +83,7 @@ class JobStore(Protocol):
 
     def start_step(self, job: Job, step: str, now: datetime) -> Job: ...
 
-    def record_child(self, job: Job, child: Mapping[str, Json] | None) -> None: ...
+    def record_child(self, job: Job, child: Mapping[str, Json]) -> None: ...
 
     def record_step(self, job: Job, result: StepResult, warnings: Sequence[str] = ()) -> Job: ...
 
@@ -99,6 +101,7 @@ class JobStore(Protocol):
         verdict: JobStatus,
         error: Mapping[str, Json],
         cut_off: StepResult | None,
+        now: datetime,
     ) -> Job: ...
 
     def finish(self, job: Job, status: JobStatus, now: datetime) -> str | None:

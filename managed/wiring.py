@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from sqlalchemy import Engine as Database
 from images.rescue import RESCUE_COMMAND_LINE
 from images.sources import resolve_sources
 from managed.domain.connections import KeyPair
-from managed.domain.jobs import Job, JobKind
+from managed.domain.jobs import CLOCKS_KEYS, Job, JobKind
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, new_password
 from managed.domain.servers import Node
@@ -57,6 +58,11 @@ PLAYBOOKS = Path(__file__).parent.parent / "playbooks"
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def seconds_since_boot() -> float:
+    """With the time that this machine was suspended: others may have taken leases over in it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,7 @@ class Installation:
             world=self.world,
             children=LocalChildren(),
             clock=self.clock,
+            stopwatch=seconds_since_boot,
             owner=owner,
             lease_for=timedelta(seconds=self.settings.lease_seconds),
             send=send,
@@ -183,7 +190,7 @@ class Installation:
         """A rescue session that nobody ended in time is ended by a job of the clock's. `after` is
         the last one that could not: whoever else follows on the same one gets AlreadyExists.
         """
-        run_key = f"unrescue:{session.session_id}:{after.job_id if after else 'first'}"
+        run_key = f"{CLOCKS_KEYS}{session.session_id}:{after.job_id if after else 'first'}"
         new = self.new_job(session.server_id, JobKind.UNRESCUE, {}, "clock", run_key)
         return self.queue.submit(new, self.clock())
 

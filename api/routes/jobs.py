@@ -68,7 +68,8 @@ def submit_job(
 ) -> JSONResponse:
     """Ask for a job on a server. One changing job works on a server at a time: a second one is
     refused with the present one's id (`server-busy`), except that `rescue`, `restore` and
-    `unrescue` push routine work aside at its next safe point.
+    `unrescue` push routine work aside at its next safe point. One job can be in line for that; it
+    gives way only to one that goes before it, and is then cancelled.
     """
 
     def prepare() -> tuple[Server, ManagedError | None]:

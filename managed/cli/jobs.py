@@ -85,7 +85,9 @@ def submit(
             "--parameter", "-p", metavar="NAME=VALUE", help="Such as hours=8 or only_security=true."
         ),
     ] = None,
-    run_key: Annotated[str | None, typer.Option(help="Never run two jobs with this key.")] = None,
+    run_key: Annotated[
+        str | None, typer.Option(help="Never run two jobs of the kind on the server with this key.")
+    ] = None,
     idempotency_key: IdempotencyKey = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
     verbose: Verbose = False,

@@ -193,6 +193,15 @@ class StillRunning(ManagedError):
     title = "Work on the server has outlasted its time limit"
 
 
+class WorkerDied(ManagedError):
+    """Worker after worker was lost in the same step: the step ends them (it needs too much memory,
+    say).
+    """
+
+    code = "worker-died"
+    title = "This step ends the workers that take it up"
+
+
 class LeaseLost(ManagedError):
     """Another worker owns this job now; whoever sees this stops at once and writes nothing."""
 

@@ -8,7 +8,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from managed.domain.errors import Json, ManagedError
+from managed.domain.errors import Json, ManagedError, ServerUnreachable, Unavailable
+
+CLOCKS_KEYS: Final = "clock:"
+"""With this begin the run keys that the clock gives; nobody else may use one."""
 
 
 class JobKind(StrEnum):
@@ -103,7 +106,9 @@ class Job:
     """One durable piece of work on one server, as read from the database; a value, never changed.
 
     `started_step` is the step that was begun and has no record yet ("undo:" before the name of an
-    undo), `step_attempt` counts its tries from 1. `run_numbers` says for each step with a detached
+    undo), `step_attempt` counts its tries from 1; `outage_tries` of them failed because something
+    did not answer, the last ones in a row since `outage_since`. `worker_deaths` counts the workers
+    that were lost in the midst of it. `run_numbers` says for each step with a detached
     run which of its runs is the present one; without an entry it is the first. `question` is what
     a waiting job asks (JSON of a `managed.domain.questions` value) until `question_until`;
     `answer` is what came back. `verdict` is set while changes are undone. `holds_server` says that
@@ -122,6 +127,9 @@ class Job:
     started_step: str = ""
     step_started_at: datetime | None = None
     step_attempt: int = 1
+    outage_tries: int = 0
+    outage_since: datetime | None = None
+    worker_deaths: int = 0
     run_numbers: Mapping[str, int] = field(default_factory=dict)
     next_attempt_at: datetime | None = None
     lease: Lease | None = None
@@ -139,6 +147,11 @@ class Job:
     finished_at: datetime | None = None
     requested_by: str = ""
     steps: tuple[StepResult, ...] = ()
+
+    @property
+    def is_in_line(self) -> bool:
+        """Does it wait for another job to leave its server? Then it has not begun."""
+        return self.status is JobStatus.QUEUED and not self.holds_server
 
     def done_step(self, name: str) -> StepResult | None:
         """The recorded result of the step, or None if it has not been done."""
@@ -159,11 +172,19 @@ class Job:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a step is tried and how long to wait between tries (doubling, capped)."""
+    """When a failed step is tried again; pauses double up to `longest_delay`.
+
+    What does not answer (`Unavailable`) is asked again for as long as `patience`, however often
+    that is: it comes back when somebody has mended it. A server that is silent while its job is to
+    stop has `stopping_patience`: who waits may be about to bring that very server back. Other
+    errors that may pass have few `attempts`, because each does the work anew.
+    """
 
     attempts: int = 5
+    patience: timedelta = timedelta(minutes=15)
+    stopping_patience: timedelta = timedelta(minutes=1)
     first_delay: timedelta = timedelta(seconds=2)
-    longest_delay: timedelta = timedelta(minutes=5)
+    longest_delay: timedelta = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
@@ -176,22 +197,40 @@ class GiveUp:
     reason: str
 
 
+def retry_refusal(
+    policy: RetryPolicy, error: ManagedError, job: Job, began: datetime
+) -> str | None:
+    """Why the present try of the job's step, which `began` then and failed with this error, is the
+    last one; or None.
+    """
+    if not error.retryable:
+        return "trying again cannot help"
+    if isinstance(error, Unavailable):
+        is_awaited = job.cancel_requested and isinstance(error, ServerUnreachable)
+        patience = policy.stopping_patience if is_awaited else policy.patience
+        if began - (job.outage_since or began) >= patience:
+            return f"there was no answer for {patience.total_seconds():.0f} seconds"
+    elif job.step_attempt - job.outage_tries >= policy.attempts:
+        return f"all {policy.attempts} attempts are used up"
+    return None
+
+
 def retry_decision(
     policy: RetryPolicy,
     error: ManagedError,
-    attempt: int,
+    job: Job,
+    began: datetime,
     now: datetime,
     deadline: datetime | None,
 ) -> TryAgain | GiveUp:
-    """What follows on the failed `attempt` (counted from 1): another try at a time, or the end.
+    """What follows on the try that `began` then and has failed now: another one, or the end.
 
     `deadline` is None for what must be tried however late it is (an undo).
     """
-    if not error.retryable:
-        return GiveUp("trying again cannot help")
-    if attempt >= policy.attempts:
-        return GiveUp(f"all {policy.attempts} attempts are used up")
-    delay = min(policy.first_delay * 2 ** min(attempt - 1, 20), policy.longest_delay)
+    refusal = retry_refusal(policy, error, job, began)
+    if refusal is not None:
+        return GiveUp(refusal)
+    delay = min(policy.first_delay * 2 ** min(job.step_attempt - 1, 20), policy.longest_delay)
     if error.retry_after is not None:
         delay = max(delay, timedelta(seconds=error.retry_after))
     if deadline is not None and now + delay >= deadline:

@@ -11,10 +11,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from managed.domain.errors import DeadlineExceeded, JobCancelled, ManagedError, RunLost
+from managed.domain.errors import (
+    DeadlineExceeded,
+    JobCancelled,
+    ManagedError,
+    RunLost,
+    Unavailable,
+    WorkerDied,
+)
 from managed.domain.jobs import GiveUp, Job, JobStatus, RetryPolicy, TryAgain, retry_decision
 
 UNDO_PREFIX = "undo:"
+MOST_WORKER_DEATHS = 5
 
 
 class AnswerOutcome(StrEnum):
@@ -77,20 +85,39 @@ def next_action(job: Job, plan: Sequence[StepPlan], now: datetime) -> Action:
     return RunStep(step.name)
 
 
+def death_of_workers(job: Job) -> WorkerDied | None:
+    """Why the step or undo that was begun is not begun again by yet another worker, or None. A
+    crash leaves no error that could be counted as a failed attempt.
+    """
+    if job.worker_deaths < MOST_WORKER_DEATHS:
+        return None
+    return WorkerDied(
+        f"the worker died {job.worker_deaths} times in this step",
+        hint="Look at the workers' logs and at the memory of their machine.",
+        step=job.started_step,
+    )
+
+
 def after_error(
-    job: Job, step: StepPlan, policy: RetryPolicy, error: ManagedError, now: datetime
+    job: Job,
+    step: StepPlan,
+    policy: RetryPolicy,
+    error: ManagedError,
+    *,
+    began: datetime,
+    now: datetime,
 ) -> TryAgain | GiveUp:
-    """What follows when the present step, or its undo, has failed.
+    """What follows when a try of the present step, or of its undo, has failed.
 
     Who waits for the job to stop does not wait for tries that begin work anew. A begun
     uninterruptible step is tried on while its server is merely not reached: dpkg may be at work
-    there, and the tries are few. Undos mind neither cancel nor deadline.
+    there, and the time for it is short. Undos mind neither cancel nor deadline.
     """
     if job.verdict is not None:
-        return retry_decision(policy, error, job.step_attempt, now, deadline=None)
+        return retry_decision(policy, error, job, began, now, deadline=None)
     if _wish_counts(job, step, error):
         return GiveUp("the job is to stop")
-    return retry_decision(policy, error, job.step_attempt, now, job.deadline)
+    return retry_decision(policy, error, job, began, now, job.deadline)
 
 
 def verdict_after(job: Job, step: StepPlan, error: ManagedError) -> tuple[JobStatus, ManagedError]:
@@ -107,10 +134,11 @@ def _wish_counts(job: Job, step: StepPlan, error: ManagedError) -> bool:
     return bool(job.cancel_requested) and (step.interruptible or isinstance(error, RunLost))
 
 
-def for_next_try(job: Job, error: ManagedError, at: datetime) -> Job:
+def for_next_try(job: Job, error: ManagedError, *, now: datetime, at: datetime) -> Job:
     """The job as it waits for its next try. An answer that came stays true, whatever failed
     after it; one that did not come in time is asked for anew. Only a lost run has a successor.
     """
+    is_outage = isinstance(error, Unavailable)
     answered = job.answer is not None and job.answer.get("outcome") == AnswerOutcome.ANSWERED
     keeps_answer = answered and not isinstance(error, RunLost)
     numbers = dict(job.run_numbers)
@@ -120,6 +148,8 @@ def for_next_try(job: Job, error: ManagedError, at: datetime) -> Job:
     return replace(
         job,
         step_attempt=job.step_attempt + 1,
+        outage_tries=job.outage_tries + is_outage,
+        outage_since=(job.outage_since or now) if is_outage else None,
         next_attempt_at=at,
         answer=job.answer if keeps_answer else None,
         run_numbers=numbers,

@@ -55,14 +55,10 @@ def append(connection: Connection, job_id: str, new: Sequence[NewEvent]) -> None
 
 
 class EventLog:
-    """Reading events, and appending those that belong to no lease (the API's, the poller's)."""
+    """Reading events. They are appended by whoever changes the job, in the same transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-
-    def append(self, job_id: str, new: Sequence[NewEvent]) -> None:
-        with writing(self._engine) as connection:
-            append(connection, job_id, new)
 
     def after(self, job_id: str, seq: int, limit: int = 500) -> Sequence[Event]:
         """Events of the job with a number above `seq`, in order, at most `limit`."""

@@ -1,16 +1,18 @@
-"""Who gets a server next. Everybody who decides it locks the server's row first: a job that makes
-way and one that comes to wait at the same moment would each see the other too late.
+"""Who gets a server next: one job holds it, at most one is in line. Everybody who decides it, or
+ends a job, locks the server's row first: a job that makes way and one that comes to wait at the
+same moment would each see the other too late.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, and_, select, update
 
 from managed.storage.database import reading, writing
-from managed.storage.rows import job_from_row
 from managed.storage.tables import jobs, servers
+
+IN_LINE = and_(jobs.c.status == "queued", ~jobs.c.holds_server)
 
 
 def lock_server(connection: Connection, server_id: str) -> str | None:
@@ -23,38 +25,26 @@ def lock_server(connection: Connection, server_id: str) -> str | None:
 
 
 def hand_over(connection: Connection, server_id: str) -> str | None:
-    """The waiting job with the highest precedence, oldest first, becomes the server's holder.
-
-    Returns its id. The server is locked and nobody holds it.
+    """The job in line, if any, becomes the server's holder; returns its id. The server is locked
+    and nobody holds it.
     """
-    waiting = connection.execute(
-        select(jobs).where(
-            jobs.c.server_id == server_id, jobs.c.status == "queued", ~jobs.c.holds_server
-        )
-    )
-    candidates = sorted(
-        (job_from_row(row) for row in waiting), key=lambda j: (-j.kind.precedence, j.created_at)
-    )
-    if not candidates:
-        return None
-    next_id = candidates[0].job_id
-    connection.execute(
-        update(jobs).where(jobs.c.id == next_id).values(holds_server=True, sent_at=None)
-    )
-    return next_id
+    return connection.execute(
+        update(jobs)
+        .where(jobs.c.server_id == server_id, IN_LINE)
+        .values(holds_server=True, sent_at=None)
+        .returning(jobs.c.id)
+    ).scalar_one_or_none()
 
 
 def hand_over_free_servers(engine: Engine) -> Sequence[str]:
-    """Give servers that nobody holds to the jobs that wait for them; returns those jobs' ids.
+    """Give servers that nobody holds to the jobs in line for them; returns those jobs' ids.
 
     There are none as long as all is well, and then nothing is locked or written.
     """
     with reading(engine) as connection:
         held = select(jobs.c.server_id).where(jobs.c.holds_server)
         free = connection.execute(
-            select(jobs.c.server_id)
-            .distinct()
-            .where(jobs.c.status == "queued", ~jobs.c.holds_server, jobs.c.server_id.not_in(held))
+            select(jobs.c.server_id).where(IN_LINE, jobs.c.server_id.not_in(held))
         )
         server_ids = [row.server_id for row in free]
     handed = [_hand_over_if_free(engine, server_id) for server_id in server_ids]

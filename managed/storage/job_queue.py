@@ -7,25 +7,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, and_, insert, or_, select, tuple_, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Connection, Engine, and_, insert, or_, select, tuple_, update
 
-from managed.domain.errors import AlreadyExists, Conflict, Json, NotFound, ServerBusy
+from managed.domain.errors import (
+    AlreadyExists,
+    Conflict,
+    JobCancelled,
+    Json,
+    NotFound,
+    ServerBusy,
+)
 from managed.domain.events import NewEvent
 from managed.domain.jobs import Job, JobKind, JobStatus, Preemption, preemption
-from managed.domain.progress import AnswerOutcome
 from managed.storage import events
 from managed.storage.database import reading, writing
-from managed.storage.handover import hand_over_free_servers, lock_server
+from managed.storage.handover import IN_LINE, hand_over_free_servers, lock_server
 from managed.storage.rows import job_from_row, steps_of
 from managed.storage.tables import jobs
-
-_FINAL = tuple(status.value for status in JobStatus if status.is_final)
+from managed.storage.waiting import wake_to_stop
 
 
 @dataclass(frozen=True)
 class NewJob:
-    """What somebody asks for. `run_key` makes it unique (a window's run, say)."""
+    """What somebody asks for. `run_key` makes it unique among the jobs of this kind on this server
+    (a window's run, say).
+    """
 
     server_id: str
     kind: JobKind
@@ -43,48 +49,48 @@ class JobQueue:
     def submit(self, new: NewJob, now: datetime) -> Job:
         """Store the job, committed, before anybody is told of it.
 
-        Raises ServerBusy while another job holds the server, unless the new one goes before it
-        (then the holder is asked to stop at its next safe point and the new job waits for it);
-        AlreadyExists (with the job's id) for a run key that was used; NotFound for the server.
+        Raises ServerBusy while another job holds the server or is in line for it, unless the new
+        one goes before both (then the holder is asked to stop at its next safe point, the new job
+        waits for it, and the one that was in line is cancelled); AlreadyExists (with the job's id)
+        for a run key that was used; NotFound for the server.
         """
         with writing(self._engine) as connection:
             return self.submit_within(connection, new, now)
 
     def submit_within(self, connection: Connection, new: NewJob, now: datetime) -> Job:
         """The same inside a transaction of the caller's, so that a new server and its first job
-        appear together.
+        appear together. The server's row is locked, so what is found here holds until the commit.
         """
         _require_server(connection, new.server_id)
-        _refuse_used_key(connection, new.run_key)
-        holder = _holder(connection, new.server_id)
-        if holder is not None:
-            _make_way(connection, holder, new.kind, now)
+        _refuse_used_key(connection, new)
+        holder = _one_of(connection, new.server_id, jobs.c.holds_server)
+        in_line = _one_of(connection, new.server_id, IN_LINE)
+        for present in (holder, in_line):
+            if present is not None:
+                _require_precedence(present, new.kind)
+        reason = f"a {new.kind} job goes before it"
+        if in_line is not None:
+            _end_in_line(connection, in_line, reason, now)
+        if holder is not None and not holder.cancel_requested:
+            _request_cancel(connection, holder, reason, now)
         job_id = str(uuid.uuid4())
-        try:
-            with connection.begin_nested():
-                connection.execute(
-                    insert(jobs).values(
-                        id=job_id,
-                        server_id=new.server_id,
-                        kind=new.kind.value,
-                        workflow_version=new.workflow_version,
-                        status=JobStatus.QUEUED.value,
-                        parameters=dict(new.parameters),
-                        requested_by=new.requested_by,
-                        run_key=new.run_key,
-                        holds_server=holder is None,
-                        created_at=now,
-                        deadline=now + new.time_limit,
-                        warnings=[],
-                        run_numbers={},
-                    )
-                )
-        except IntegrityError as error:
-            raise ServerBusy(
-                "another job took the server at the same moment",
-                hint="Look at the server's jobs and ask again when the present one has ended.",
+        connection.execute(
+            insert(jobs).values(
+                id=job_id,
                 server_id=new.server_id,
-            ) from error
+                kind=new.kind.value,
+                workflow_version=new.workflow_version,
+                status=JobStatus.QUEUED.value,
+                parameters=dict(new.parameters),
+                requested_by=new.requested_by,
+                run_key=new.run_key,
+                holds_server=holder is None,
+                created_at=now,
+                deadline=now + new.time_limit,
+                warnings=[],
+                run_numbers={},
+            )
+        )
         submitted: dict[str, Json] = {"kind": new.kind.value, "by": new.requested_by}
         events.append(connection, job_id, [NewEvent(now, "job_submitted", submitted)])
         return _read(connection, job_id)
@@ -118,12 +124,17 @@ class JobQueue:
             return [job_from_row(row) for row in connection.execute(query)]
 
     def cancel(self, job_id: str, reason: str, now: datetime) -> Job:
-        """Ask the job to stop; it does at its next safe point. A final job raises Conflict."""
+        """Ask the job to stop; it does at its next safe point, and one in line for its server at
+        once. A final job raises Conflict.
+        """
         with writing(self._engine) as connection:
+            lock_server(connection, _read(connection, job_id).server_id)
             job = _read(connection, job_id)
             if job.status.is_final:
                 raise Conflict(f"the job has ended: it {job.status}", job_id=job_id)
-            if not job.cancel_requested:
+            if job.is_in_line:
+                _end_in_line(connection, job, reason, now)
+            elif not job.cancel_requested:
                 _request_cancel(connection, job, reason, now)
             return _read(connection, job_id)
 
@@ -167,49 +178,61 @@ def _require_server(connection: Connection, server_id: str) -> None:
         raise NotFound(f"there is no server {server_id}", server_id=server_id)
 
 
-def _refuse_used_key(connection: Connection, run_key: str | None) -> None:
-    if run_key is None:
+def _refuse_used_key(connection: Connection, new: NewJob) -> None:
+    if new.run_key is None:
         return
-    used = connection.execute(select(jobs.c.id).where(jobs.c.run_key == run_key)).scalar()
+    query = select(jobs.c.id).where(
+        jobs.c.server_id == new.server_id,
+        jobs.c.kind == new.kind.value,
+        jobs.c.run_key == new.run_key,
+    )
+    used = connection.execute(query).scalar()
     if used is not None:
-        raise AlreadyExists(f"the run {run_key!r} exists already", job_id=used)
+        raise AlreadyExists(f"the run {new.run_key!r} exists already", job_id=used)
 
 
-def _holder(connection: Connection, server_id: str) -> Job | None:
-    query = select(jobs).where(jobs.c.server_id == server_id, jobs.c.holds_server)
-    row = connection.execute(query).one_or_none()
+def _one_of(connection: Connection, server_id: str, which: ColumnElement[bool]) -> Job | None:
+    row = connection.execute(select(jobs).where(jobs.c.server_id == server_id, which)).one_or_none()
     return job_from_row(row) if row is not None else None
 
 
-def _make_way(connection: Connection, holder: Job, asked: JobKind, now: datetime) -> None:
-    decision = preemption(holder.kind, asked, holder_undoing=holder.verdict is not None)
+def _require_precedence(present: Job, asked: JobKind) -> None:
+    """ServerBusy unless the job that is asked for goes before the present one."""
+    decision = preemption(present.kind, asked, holder_undoing=present.verdict is not None)
     if decision is Preemption.REFUSE:
+        does = "is in line for" if present.is_in_line else "is working on"
         raise ServerBusy(
-            f"a {holder.kind} job is working on this server",
-            hint=f"Wait for job {holder.job_id} to end, or cancel it.",
-            server_id=holder.server_id,
-            job_id=holder.job_id,
-            job_kind=holder.kind.value,
+            f"a {present.kind} job {does} this server",
+            hint=f"Wait for job {present.job_id} to end, or cancel it.",
+            server_id=present.server_id,
+            job_id=present.job_id,
+            job_kind=present.kind.value,
         )
-    if not holder.cancel_requested:
-        _request_cancel(connection, holder, f"a {asked} job goes before it", now)
+
+
+def _end_in_line(connection: Connection, job: Job, reason: str, now: datetime) -> None:
+    """End a job that has not begun: there is nothing to wait for or to take back."""
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job.job_id)
+        .values(
+            status=JobStatus.CANCELLED.value,
+            cancel_requested=reason,
+            error=JobCancelled(reason).as_json(),
+            finished_at=now,
+        )
+    )
+    ended = [
+        NewEvent(now, "cancel_requested", {"reason": reason}),
+        NewEvent(now, "job_ended", {"status": JobStatus.CANCELLED.value}),
+    ]
+    events.append(connection, job.job_id, ended)
 
 
 def _request_cancel(connection: Connection, job: Job, reason: str, now: datetime) -> None:
     """Store the wish; a job that waits and may be interrupted is woken for it at once."""
-    connection.execute(
-        update(jobs).where(jobs.c.id == job.job_id).values(cancel_requested=reason or "cancelled")
-    )
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job.job_id, jobs.c.status == "waiting", jobs.c.interruptible)
-        .values(
-            status="queued",
-            sent_at=None,
-            next_attempt_at=None,
-            answer={"outcome": AnswerOutcome.INTERRUPTED.value},
-        )
-    )
+    connection.execute(update(jobs).where(jobs.c.id == job.job_id).values(cancel_requested=reason))
+    wake_to_stop(connection, job.job_id)
     connection.execute(
         update(jobs)
         .where(jobs.c.id == job.job_id, jobs.c.status == "queued")

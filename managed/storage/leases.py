@@ -8,7 +8,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, case, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    and_,
+    case,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from managed.domain.errors import Json, LeaseLost
 from managed.domain.events import NewEvent
@@ -19,11 +31,15 @@ from managed.storage.database import writing
 from managed.storage.handover import hand_over, lock_server
 from managed.storage.rows import DO, UNDO, job_from_row, steps_of
 from managed.storage.tables import job_steps, jobs
+from managed.storage.waiting import wake_to_stop
 
 _NO_STEP: dict[str, Any] = {
     "started_step": "",
     "step_started_at": None,
     "step_attempt": 1,
+    "outage_tries": 0,
+    "outage_since": None,
+    "worker_deaths": 0,
     "next_attempt_at": None,
     "answer": None,
     "question": None,
@@ -53,7 +69,8 @@ class LeasedJobs:
 
         Returns it with the child process that an earlier holder recorded, if any; None when
         there is nothing to take. Compare-and-set: of many claimants one wins. The job's time
-        begins with its first claim: waiting for its server costs it nothing.
+        begins with its first claim: waiting for its server costs it nothing. A lease that ran out
+        in a step tells of a worker that died there.
         """
         due = or_(jobs.c.next_attempt_at.is_(None), jobs.c.next_attempt_at <= now)
         free = or_(
@@ -66,6 +83,7 @@ class LeasedJobs:
             ).one_or_none()
             if asked is None:
                 return None
+            died = and_(jobs.c.status == "running", jobs.c.started_step != "")
             from_now = literal(now + (asked.deadline - asked.created_at), jobs.c.deadline.type)
             row = connection.execute(
                 update(jobs)
@@ -75,6 +93,7 @@ class LeasedJobs:
                     lease_owner=owner,
                     lease_token=jobs.c.lease_token + 1,
                     lease_expires_at=now + lease_for,
+                    worker_deaths=jobs.c.worker_deaths + case((died, 1), else_=0),
                     started_at=func.coalesce(jobs.c.started_at, now),
                     deadline=case((jobs.c.started_at.is_(None), from_now), else_=jobs.c.deadline),
                 )
@@ -107,10 +126,10 @@ class LeasedJobs:
                 )
             return _reread(connection, job)
 
-    def record_child(self, job: Job, child: Mapping[str, Json] | None) -> None:
+    def record_child(self, job: Job, child: Mapping[str, Json]) -> None:
         """Remember the process group that works for this step, for a successor to end."""
         with writing(self._engine) as connection:
-            _update(connection, job, child=dict(child) if child else None)
+            _update(connection, job, child=dict(child))
 
     def record_step(self, job: Job, result: StepResult, warnings: Sequence[str] = ()) -> Job:
         """Store a step's end, the job's checkpoint, and its event in one transaction: the log tells
@@ -124,14 +143,16 @@ class LeasedJobs:
 
     def retry_step(self, job: Job) -> None:
         """Let go of the job until its `next_attempt_at`; then the same step is tried once more,
-        with the attempt, answer and run numbers that `job` brings. How far the log of its run has
-        been read stays on record with the last question.
+        with the counts of tries, answer and run numbers that `job` brings. How far the log of its
+        run has been read stays on record with the last question.
         """
         with writing(self._engine) as connection:
             _update(
                 connection,
                 job,
                 step_attempt=job.step_attempt,
+                outage_tries=job.outage_tries,
+                outage_since=job.outage_since,
                 next_attempt_at=job.next_attempt_at,
                 answer=dict(job.answer) if job.answer is not None else None,
                 run_numbers=dict(job.run_numbers),
@@ -146,7 +167,8 @@ class LeasedJobs:
     ) -> None:
         """Put the job to sleep with its question; from here on nobody holds anything for it.
 
-        A wish to cancel that came meanwhile wakes an interruptible job at once.
+        A wish to cancel that came meanwhile wakes an interruptible job at once. An outage is over:
+        the step has come as far as asking.
         """
         with writing(self._engine) as connection:
             _update(
@@ -162,16 +184,12 @@ class LeasedJobs:
                 silent_ask_at=None,
                 interruptible=interruptible,
                 answer=None,
+                outage_since=None,
                 child=None,
                 lease_expires_at=None,
                 lease_owner="",
             )
-            if interruptible:
-                connection.execute(
-                    update(jobs)
-                    .where(jobs.c.id == job.job_id, jobs.c.cancel_requested != "")
-                    .values(status="queued", sent_at=None, answer={"outcome": "interrupted"})
-                )
+            wake_to_stop(connection, job.job_id)
 
     def begin_undo(
         self,
@@ -179,12 +197,17 @@ class LeasedJobs:
         verdict: JobStatus,
         error: Mapping[str, Json],
         cut_off: StepResult | None,
+        now: datetime,
     ) -> Job:
-        """Set the verdict; `cut_off` is the step that was begun and will not be done."""
+        """Set the verdict, with its event; `cut_off` is the step that was begun and will not be
+        done.
+        """
         with writing(self._engine) as connection:
             _update(connection, job, **_NO_STEP, verdict=verdict.value, error=dict(error))
             if cut_off is not None:
                 _insert_step(connection, job, cut_off)
+            begun: dict[str, Json] = {"verdict": verdict.value, **error}
+            events.append(connection, job.job_id, [NewEvent(now, "undo_begun", begun)])
             return _reread(connection, job)
 
     def finish(self, job: Job, status: JobStatus, now: datetime) -> str | None:
@@ -215,26 +238,29 @@ class LeasedJobs:
 
 
 def _update(connection: Connection, job: Job, **values: Any) -> None:
+    if connection.execute(update(jobs).where(_still_ours(job)).values(**values)).rowcount != 1:
+        raise _taken_over(job)
+
+
+def _still_ours(job: Job) -> ColumnElement[bool]:
+    """Each claim has a token of its own, also when the same worker claims again."""
     if job.lease is None:
         raise LeaseLost(f"job {job.job_id} is not leased", job_id=job.job_id)
-    changed = connection.execute(
-        update(jobs)
-        .where(
-            jobs.c.id == job.job_id,
-            jobs.c.status == "running",
-            jobs.c.lease_token == job.lease.token,
-            jobs.c.lease_owner == job.lease.owner,
-        )
-        .values(**values)
-    ).rowcount
-    if changed != 1:
-        raise LeaseLost(f"another worker has taken over job {job.job_id}", job_id=job.job_id)
+    return and_(
+        jobs.c.id == job.job_id,
+        jobs.c.status == "running",
+        jobs.c.lease_token == job.lease.token,
+    )
+
+
+def _taken_over(job: Job) -> LeaseLost:
+    return LeaseLost(f"another worker has taken over job {job.job_id}", job_id=job.job_id)
 
 
 def _reread(connection: Connection, job: Job) -> Job:
-    row = connection.execute(select(jobs).where(jobs.c.id == job.job_id)).one()
-    if job.lease is None or row.lease_token != job.lease.token or row.status != "running":
-        raise LeaseLost(f"another worker has taken over job {job.job_id}", job_id=job.job_id)
+    row = connection.execute(select(jobs).where(_still_ours(job))).one_or_none()
+    if row is None:
+        raise _taken_over(job)
     return job_from_row(row, steps_of(connection, job.job_id))
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.engine import Dialect
@@ -131,7 +132,7 @@ jobs = Table(
     Column("status", String(16), nullable=False),
     Column("parameters", StoredJson, nullable=False),
     Column("requested_by", String(253), nullable=False, server_default=""),
-    Column("run_key", String(253), unique=True),
+    Column("run_key", String(253)),
     Column("holds_server", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
@@ -142,6 +143,9 @@ jobs = Table(
     Column("started_step", String(63), nullable=False, server_default=""),
     Column("step_started_at", UtcDateTime),
     Column("step_attempt", Integer, nullable=False, server_default="1"),
+    Column("outage_tries", Integer, nullable=False, server_default="0"),
+    Column("outage_since", UtcDateTime),
+    Column("worker_deaths", Integer, nullable=False, server_default="0"),
     Column("run_numbers", StoredJson, nullable=False),
     Column("lease_owner", String(253), nullable=False, server_default=""),
     Column("lease_token", Integer, nullable=False, server_default="0"),
@@ -161,6 +165,7 @@ jobs = Table(
     Column("warnings", StoredJson, nullable=False),
     Column("cancel_requested", Text, nullable=False, server_default=""),
     Column("event_seq", BigInteger, nullable=False, server_default="0"),
+    UniqueConstraint("server_id", "kind", "run_key"),
     CheckConstraint(
         "status IN ('queued','running','waiting','succeeded','failed','cancelled')", name="status"
     ),
@@ -175,6 +180,13 @@ jobs = Table(
         unique=True,
         sqlite_where=text("holds_server"),
         postgresql_where=text("holds_server"),
+    ),
+    Index(
+        "uq_jobs_one_in_line_per_server",
+        "server_id",
+        unique=True,
+        sqlite_where=text("status = 'queued' AND NOT holds_server"),
+        postgresql_where=text("status = 'queued' AND NOT holds_server"),
     ),
     Index("ix_jobs_server_created", "server_id", "created_at"),
     Index(

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, Update, select, update
+from sqlalchemy import Connection, Engine, Update, select, update
 
 from managed.domain.errors import InvalidInput, Json
 from managed.domain.events import NewEvent
 from managed.domain.jobs import Silence
+from managed.domain.progress import AnswerOutcome
 from managed.domain.questions import Question, question_as_json, question_from_json
 from managed.storage import events
 from managed.storage.database import reading, writing
@@ -95,6 +96,25 @@ class WaitingJobs:
                 _still_asked(asked).values(status="queued", answer=dict(answer), sent_at=None)
             ).rowcount
             return changed == 1
+
+
+def wake_to_stop(connection: Connection, job_id: str) -> None:
+    """A job that waits, may be interrupted and is to stop goes on at once, to do that."""
+    connection.execute(
+        update(jobs)
+        .where(
+            jobs.c.id == job_id,
+            jobs.c.status == "waiting",
+            jobs.c.interruptible,
+            jobs.c.cancel_requested != "",
+        )
+        .values(
+            status="queued",
+            sent_at=None,
+            next_attempt_at=None,
+            answer={"outcome": AnswerOutcome.INTERRUPTED.value},
+        )
+    )
 
 
 def _known_question(document: Mapping[str, Json]) -> Question | None:

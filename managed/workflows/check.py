@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from managed.domain.health import health_report
-from managed.domain.jobs import JobKind
+from managed.domain.jobs import JobKind, RetryPolicy
 from managed.workflows.parts.health import health_document, require_health
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
+
+# That a server does not answer is an answer too.
+_SOON_TOLD = RetryPolicy(patience=timedelta(minutes=1))
 
 
 def check(context: StepContext) -> Outcome:
@@ -20,5 +23,5 @@ WORKFLOW = Workflow(
     kind=JobKind.CHECK,
     version=1,
     time_limit=timedelta(minutes=10),
-    steps=(Step("check", check),),
+    steps=(Step("check", check, retry=_SOON_TOLD),),
 )

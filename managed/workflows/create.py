@@ -9,7 +9,7 @@ from managed.domain.disk_layout_documents import layout_as_json
 from managed.domain.disk_layouts import default_layout
 from managed.domain.errors import EvidenceMissing, InvalidInput, ManagedError, NotFound
 from managed.domain.health import health_report
-from managed.domain.jobs import JobKind, RetryPolicy
+from managed.domain.jobs import JobKind, RetryPolicy, retry_refusal
 from managed.domain.runs import RunRequest
 from managed.domain.secrets import SecretPurpose
 from managed.domain.servers import ServerSpec, ServerStatus
@@ -53,17 +53,13 @@ def remove(context: StepContext) -> None:
     try:
         context.world.hypervisor(server).destroy_server(server.server_id)
     except ManagedError as error:
-        if context.job.done_step("define") or _may_help(error, context.attempt):
+        is_last_try = retry_refusal(_DEFINE_RETRY, error, context.job, context.now) is not None
+        if context.job.done_step("define") or not is_last_try:
             raise
         context.emit("node_not_cleaned", error.as_json())
     end_session_record(context)
     context.world.vault.forget(server.server_id)
     context.world.servers.set_status(server.server_id, ServerStatus.DELETED)
-
-
-def _may_help(error: ManagedError, attempt: int) -> bool:
-    """Will the engine try once more after this error?"""
-    return error.retryable and attempt < _DEFINE_RETRY.attempts
 
 
 def boot_installer(context: StepContext) -> Outcome:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
-from typing import TypeVar
 
 import structlog
 
@@ -34,11 +33,12 @@ from managed.domain.progress import (
     RunStep,
     UndoStep,
     after_error,
+    death_of_workers,
     for_next_try,
     next_action,
     verdict_after,
 )
-from managed.ports import ChildProcesses, Clock, JobStore
+from managed.ports import ChildProcesses, Clock, JobStore, Stopwatch
 from managed.workflows.heartbeat import Heartbeat
 from managed.workflows.steps import (
     Done,
@@ -52,8 +52,6 @@ from managed.workflows.steps import (
 from managed.workflows.world import World
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 Workflows = Mapping[tuple[JobKind, int], Workflow]
 
@@ -86,6 +84,7 @@ class Engine:
     world: World
     children: ChildProcesses
     clock: Clock
+    stopwatch: Stopwatch
     owner: str
     lease_for: timedelta
     send: Callable[[str], None]
@@ -97,7 +96,9 @@ class Engine:
         if claimed is None:
             return RunEnd.NOT_CLAIMED
         job, survivor = claimed
-        heartbeat = Heartbeat(job, self.store, self.children, self.clock, self.lease_for)
+        heartbeat = Heartbeat(
+            job, self.store, self.children, self.clock, self.stopwatch, self.lease_for
+        )
         try:
             with heartbeat:
                 if survivor is not None and self.children.end(survivor):
@@ -121,8 +122,7 @@ class Engine:
                 case Finish(status):
                     return partial(self._finish, job, status)
                 case BeginUndo(verdict, error):
-                    heartbeat.emit("undo_begun", {"verdict": verdict, **error.as_json()})
-                    job = self._begin_undo(job, verdict, error)
+                    job = self._begin_undo(job, verdict, error, heartbeat)
                     continue
                 case UndoStep(name):
                     after = self._try(job, _undo_of(workflow.step(name)), heartbeat)
@@ -139,12 +139,11 @@ class Engine:
         job = self.store.start_step(job, way.started_as, self.clock())
         if first_time:
             heartbeat.emit(way.begun, {"step": step.name})
+        context = self._context(job, heartbeat)
         try:
-            outcome = self._guarded(
-                step.name, lambda: _bounded(way.work(self._context(job, heartbeat)))
-            )
+            outcome = self._guarded(context, way)
         except ManagedError as error:
-            return self._after_error(job, way, error, heartbeat)
+            return self._after_error(context, way, error, heartbeat)
         self._check_lease(job, heartbeat)
         if isinstance(outcome, Wait):
             heartbeat.emit("step_waiting", {"step": step.name, "for": outcome.question.kind})
@@ -156,32 +155,34 @@ class Engine:
         return self.store.record_step(job, result, outcome.warnings)
 
     def _after_error(
-        self, job: Job, way: _Way, error: ManagedError, heartbeat: Heartbeat
+        self, tried: StepContext, way: _Way, error: ManagedError, heartbeat: Heartbeat
     ) -> Job | Closing:
-        self._check_lease(job, heartbeat)
-        job, step, now = self.store.reread(job), way.step, self.clock()
-        match after_error(job, step.plan, step.retry, error, now):
+        self._check_lease(tried.job, heartbeat)
+        job, step, now = self.store.reread(tried.job), way.step, self.clock()
+        match after_error(job, step.plan, step.retry, error, began=tried.now, now=now):
             case TryAgain(at):
                 attempt: dict[str, Json] = {"attempt": job.step_attempt, "at": at.isoformat()}
                 said = {"step": step.name, **attempt, **error.as_json()}
                 heartbeat.emit("step_retry", said)
-                return partial(self._retry_later, for_next_try(job, error, at))
+                return partial(self._retry_later, for_next_try(job, error, now=now, at=at))
             case GiveUp(reason) if job.verdict is None:
                 said = {"step": step.name, "gave_up": reason, **error.as_json()}
                 heartbeat.emit("step_failed", said)
-                heartbeat.flush()
-                return self._begin_undo(job, *verdict_after(job, step.plan, error))
+                return self._begin_undo(job, *verdict_after(job, step.plan, error), heartbeat)
             case GiveUp():
                 heartbeat.flush()
                 failed = self._step_result(job, step.name, StepStatus.UNDO_FAILED, {}, error)
                 warning = f"undo of {step.name}: {error.message}"
                 return self.store.record_step(job, failed, [warning])
 
-    def _begin_undo(self, job: Job, verdict: JobStatus, error: ManagedError) -> Job:
+    def _begin_undo(
+        self, job: Job, verdict: JobStatus, error: ManagedError, heartbeat: Heartbeat
+    ) -> Job:
+        heartbeat.flush()
         cut_off = None
         if job.started_step:
             cut_off = self._step_result(job, job.started_step, StepStatus.FAILED, {}, error)
-        return self.store.begin_undo(job, verdict, error.as_json(), cut_off)
+        return self.store.begin_undo(job, verdict, error.as_json(), cut_off, self.clock())
 
     def _without_workflow(self, job: Job, heartbeat: Heartbeat) -> Closing:
         """A newer deployment's job is left for a newer worker; an older one's cannot go on."""
@@ -193,7 +194,7 @@ class Engine:
             hint="Ask for the job again; it starts with the present version.",
         )
         heartbeat.emit("step_failed", error.as_json())
-        failed = self._begin_undo(job, JobStatus.FAILED, error)
+        failed = self._begin_undo(job, JobStatus.FAILED, error, heartbeat)
         return partial(self._finish, failed, JobStatus.FAILED)
 
     def _context(self, job: Job, heartbeat: Heartbeat) -> StepContext:
@@ -210,10 +211,16 @@ class Engine:
             register_child=heartbeat.register_child,
         )
 
-    def _guarded(self, step: str, work: Callable[[], T]) -> T:
-        """Turns a defect in a step into an error that fails the job and names the place."""
+    def _guarded(self, context: StepContext, way: _Way) -> Outcome:
+        """Turns a defect in a step into an error that fails the job and names the place. A step
+        that ends its workers is not done at all.
+        """
+        step = way.step.name
+        deadly = death_of_workers(context.job)
+        if deadly is not None:
+            raise deadly
         try:
-            return work()
+            return _bounded(way.work(context))
         except ManagedError:
             raise
         except Exception as defect:

@@ -11,6 +11,9 @@ from managed.workflows.parts.health import health_document
 from managed.workflows.parts.prepare import prepare
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
 
+# Who enrols a server waits for the answer.
+_SOON_TOLD = RetryPolicy(patience=timedelta(seconds=6))
+
 
 def connect(context: StepContext) -> Outcome:
     """One login proves address, pinned host key, and that our key was delivered."""
@@ -29,7 +32,7 @@ WORKFLOW = Workflow(
     version=1,
     time_limit=timedelta(minutes=30),
     steps=(
-        Step("connect", connect, retry=RetryPolicy(attempts=3)),
+        Step("connect", connect, retry=_SOON_TOLD),
         Step("prepare", prepare),
         Step("check", check),
     ),

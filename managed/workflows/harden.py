@@ -40,11 +40,10 @@ _CONFIRMED: Final = {
     "firewall": ("/etc/managed/confirmed/firewall.nft", 0o600),
 }
 
-# The tries of an undo that does not get in outlast the trial.
+# The tries of an undo that does not get in outlast the trial, also an emulated server's long one.
 _UNDO_SECONDS: Final = 30
 _OUTLASTS_TRIAL: Final = RetryPolicy(
-    attempts=_TRIAL_SECONDS // _UNDO_SECONDS + 3,
-    longest_delay=timedelta(seconds=_UNDO_SECONDS),
+    patience=timedelta(minutes=50), stopping_patience=timedelta(minutes=50)
 )
 
 _WHAT_STAYS: Final = (

@@ -17,7 +17,7 @@ import structlog
 from managed.domain.errors import Json, LeaseLost, ManagedError
 from managed.domain.events import NewEvent
 from managed.domain.jobs import Job
-from managed.ports import ChildProcesses, Clock, JobStore
+from managed.ports import ChildProcesses, Clock, JobStore, Stopwatch
 
 log = structlog.get_logger()
 
@@ -34,14 +34,16 @@ class Heartbeat:
         store: JobStore,
         children: ChildProcesses,
         clock: Clock,
+        stopwatch: Stopwatch,
         lease_for: timedelta,
     ) -> None:
         self._job = job
         self._store = store
         self._children = children
         self._clock = clock
+        self._stopwatch = stopwatch
         self._lease_for = lease_for
-        self._renewed_at = clock()
+        self._renewed_at = stopwatch()
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._events: list[NewEvent] = []
@@ -134,9 +136,9 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT_SECONDS):
             try:
-                now = self._clock()
-                if now - self._renewed_at >= self._lease_for / 3:
-                    self._store.renew(self._job, now, self._lease_for)
+                now = self._stopwatch()
+                if now - self._renewed_at >= self._lease_for.total_seconds() / 3:
+                    self._store.renew(self._job, self._clock(), self._lease_for)
                     self._renewed_at = now
                 self.flush()
             except LeaseLost:
@@ -157,7 +159,7 @@ class Heartbeat:
         return None
 
     def _is_overdue(self) -> bool:
-        return self._clock() - self._renewed_at >= self._lease_for * 2 / 3
+        return self._stopwatch() - self._renewed_at >= self._lease_for.total_seconds() * 2 / 3
 
     def _has_stopped_beating(self) -> bool:
         self._beating.join(_BEAT_SECONDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -54,6 +55,7 @@ def main(url: str, job_id: str, folder: str) -> None:
         world=cast(World, None),
         children=LocalChildren(),
         clock=lambda: datetime.now(UTC),
+        stopwatch=time.monotonic,
         owner=f"process-{os.getpid()}",
         lease_for=timedelta(seconds=8),
         send=lambda _: None,

@@ -25,16 +25,26 @@ START = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
 
 
 class ManualClock:
-    """A clock that stands still until it is told to move."""
+    """A clock, and a stopwatch beside it, that stand still until they are told to move."""
 
     def __init__(self) -> None:
         self.now = START
+        self.seconds = 0.0
 
     def __call__(self) -> datetime:
         return self.now
 
     def pass_time(self, **amount: float) -> None:
-        self.now += timedelta(**amount)
+        passed = timedelta(**amount)
+        self.now += passed
+        self.seconds += passed.total_seconds()
+
+    def stopwatch(self) -> float:
+        return self.seconds
+
+    def set_back(self, **amount: float) -> None:
+        """Somebody puts the clock right; no time passes."""
+        self.now -= timedelta(**amount)
 
 
 class NoChildren:
@@ -106,6 +116,7 @@ class JobBench:
             world=cast(World, None),
             children=self.children,
             clock=self.clock,
+            stopwatch=self.clock.stopwatch,
             owner=owner,
             lease_for=timedelta(seconds=30),
             send=self.sent.append,

@@ -241,6 +241,7 @@ class WorkflowBench:
             world=self.world,
             children=NoChildren(),
             clock=self.clock,
+            stopwatch=self.clock.stopwatch,
             owner="worker",
             lease_for=_LEASE,
             send=lambda _job_id: None,

@@ -31,6 +31,7 @@ from managed.domain.servers import (
 from managed.domain.snapshots import KeptObject, SnapshotRecord
 from managed.drivers.ssh.keys import new_key_pair
 from managed.settings import Settings
+from managed.storage import events as event_log
 from managed.storage.database import writing
 from managed.storage.leases import LeasedJobs
 from managed.wiring import Installation, open_installation, prepare_installation, utc_now
@@ -102,7 +103,8 @@ class ApiBench:
     def add_events(self, job: Job, *names: str) -> None:
         now = utc_now()
         new = [NewEvent(now, name, {"text": "line\u2028one"}) for name in names]
-        self.installation.events.append(job.job_id, new)
+        with writing(self.installation.database) as connection:
+            event_log.append(connection, job.job_id, new)
 
     def add_snapshot(self, server: Server, time: datetime, *, verified: bool) -> str:
         job = self.add_job(server, JobKind.BACKUP)

@@ -416,6 +416,16 @@ def test_used_run_key(bench: ApiBench, api: TestClient) -> None:
     assert again["data"]["job_id"] == job["id"]
 
 
+def test_a_run_key_of_the_clocks_is_refused(bench: ApiBench, api: TestClient) -> None:
+    """Nobody can keep the clock from ending a session by taking its key first."""
+    server = bench.add_server()
+    session = bench.open_session(server)
+    bench.installation.end_abandoned_session(session)
+    key = bench.installation.queue.find()[0].run_key
+    answer = api.post("/v1/servers/shop/jobs", json={"kind": "unrescue", "run_key": key})
+    assert problem(answer, 422, "invalid-input")["data"] is not None
+
+
 def test_ended_job_cannot_be_cancelled(bench: ApiBench, api: TestClient) -> None:
     job = bench.add_job(bench.add_server())
     bench.end_job(job)

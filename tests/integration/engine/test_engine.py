@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import Engine as Database
 
 from managed.domain.errors import (
-    AlreadyExists,
     CommandFailed,
     Conflict,
     NotFound,
@@ -86,15 +85,6 @@ def test_second_changing_job_on_a_busy_server_is_refused_and_nothing_is_stored(
         bench.submit(JobKind.BACKUP)
     assert refusal.value.details["job_id"] == first.job_id
     assert [job.job_id for job in bench.queue.find()] == [first.job_id]
-
-
-def test_run_key_is_unique_also_after_the_job_has_ended(bench: JobBench) -> None:
-    bench.workflow(step("only"))
-    first = bench.submit(run_key="window-1")
-    bench.engine().run(first.job_id)
-    with pytest.raises(AlreadyExists) as refusal:
-        bench.submit(run_key="window-1")
-    assert refusal.value.details["job_id"] == first.job_id
 
 
 def test_unknown_server_is_refused(bench: JobBench) -> None:
@@ -229,6 +219,9 @@ def test_failed_job_undoes_what_was_done_and_begun_last_first(bench: JobBench) -
     assert ended.error is not None
     assert ended.error["code"] == "command-failed"
     assert [s.status for s in ended.steps] == ["done", "done", "failed", "undone", "undone"]
+    types = bench.event_types(job)
+    assert types.count("undo_begun") == 1
+    assert types.index("step_failed") < types.index("undo_begun") < types.index("undo_started")
     assert not ended.holds_server
 
 
@@ -274,6 +267,7 @@ def test_cancel_wakes_an_interruptible_wait_and_undoes(bench: JobBench) -> None:
     ended = bench.queue.job(job.job_id)
     assert ended.status is JobStatus.CANCELLED
     assert undone == ["ask"]
+    assert bench.event_types(job).count("undo_begun") == 1
     with pytest.raises(Conflict):
         bench.queue.cancel(job.job_id, "again", bench.clock())
 
@@ -304,6 +298,7 @@ def test_deadline_ends_a_job_between_steps(bench: JobBench) -> None:
     assert ended.status is JobStatus.FAILED
     assert ended.error is not None
     assert ended.error["code"] == "deadline-exceeded"
+    assert bench.event_types(job).count("undo_begun") == 1
 
 
 def test_rescue_goes_before_a_patch_at_its_next_safe_point(bench: JobBench) -> None:

@@ -64,7 +64,12 @@ class Stage:
         assert claimed is not None
         self.claimed = claimed[0]
         self.heartbeat = Heartbeat(
-            self.claimed, self.store, self.bench.children, self.bench.clock, LEASE
+            self.claimed,
+            self.store,
+            self.bench.children,
+            self.bench.clock,
+            self.bench.clock.stopwatch,
+            LEASE,
         )
 
     def is_lost(self) -> bool:
@@ -88,6 +93,24 @@ def test_a_lease_is_renewed_a_third_into_its_time(stage: Stage) -> None:
                 what="it is renewed",
             )
     assert not stage.is_lost()
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_clock_that_is_set_back_neither_keeps_a_lease_nor_loses_it(
+    stage: Stage, hangs: bool
+) -> None:
+    if hangs:
+        stage.store.hangs.set()
+    with stage.heartbeat:
+        stage.bench.clock.set_back(hours=1)
+        stage.bench.clock.pass_time(seconds=11)
+        if hangs:
+            assert stage.store.is_hanging.wait(20)
+            stage.bench.clock.pass_time(seconds=10)
+            wait_until(stage.is_lost, timeout=20, what="the lease is given up")
+        else:
+            wait_until(lambda: stage.store.renewed, timeout=20, what="it is renewed")
+    assert stage.is_lost() is hangs
 
 
 def test_a_renewal_that_hangs_does_not_keep_the_lease_from_being_given_up(stage: Stage) -> None:

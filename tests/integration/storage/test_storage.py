@@ -71,7 +71,8 @@ def test_events_are_partitioned_by_month_on_postgresql(bench: JobBench) -> None:
 def test_events_that_came_before_their_months_partition_are_moved_there(bench: JobBench) -> None:
     early = bench.submit()
     bench.events.prepare_partitions(START)
-    bench.events.append(early.job_id, [NewEvent(bench.clock(), "later", {})])
+    with writing(bench.database) as connection:
+        event_log.append(connection, early.job_id, [NewEvent(bench.clock(), "later", {})])
     assert bench.event_types(early) == ["job_submitted", "later"]
     if bench.database.dialect.name == "postgresql":
         query = text("SELECT tableoid::regclass::text FROM events")

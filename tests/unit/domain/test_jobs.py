@@ -11,8 +11,10 @@ import pytest
 from managed.domain.errors import (
     CommandFailed,
     HostKeyChanged,
+    HypervisorUnavailable,
     Json,
     ManagedError,
+    ObjectStoreUnavailable,
     RunLost,
     ServerUnreachable,
     StillRunning,
@@ -39,19 +41,23 @@ from managed.domain.progress import (
     StepPlan,
     UndoStep,
     after_error,
+    death_of_workers,
     for_next_try,
     next_action,
     verdict_after,
 )
+from managed.storage.database import DatabaseUnavailable
+from managed.workflows.registry import current_workflow
 
 NOW = datetime(2026, 10, 25, 2, 30, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
-POLICY = RetryPolicy(attempts=3, first_delay=timedelta(seconds=2))
+POLICY = RetryPolicy(attempts=3)
 PLAN = (
     StepPlan("disk", has_undo=True),
     StepPlan("dpkg", interruptible=False),
     StepPlan("boot", has_undo=True),
 )
+SILENT, LOST = ServerUnreachable("silent"), RunLost("cut off")
 
 
 def job(**changes: Any) -> Job:
@@ -72,27 +78,75 @@ def record(name: str, status: StepStatus = StepStatus.DONE) -> StepResult:
     return StepResult(name, status, 1, NOW, NOW)
 
 
-@pytest.mark.parametrize(("attempt", "seconds"), [(1, 2), (2, 4)])
-def test_retries_wait_twice_as_long_each_time(attempt: int, seconds: int) -> None:
-    decision = retry_decision(POLICY, ServerUnreachable("silent"), attempt, NOW, LATER)
-    assert decision == TryAgain(NOW + timedelta(seconds=seconds))
+def decided(error: ManagedError, tried: Job, deadline: datetime | None = LATER) -> object:
+    return retry_decision(POLICY, error, tried, NOW, NOW, deadline)
+
+
+@pytest.mark.parametrize(("attempt", "seconds"), [(1, 2), (2, 4), (4, 16), (5, 30), (99, 30)])
+def test_retries_wait_twice_as_long_each_time_up_to_a_limit(attempt: int, seconds: int) -> None:
+    tried = job(step_attempt=attempt, outage_tries=attempt - 1)
+    assert decided(SILENT, tried) == TryAgain(NOW + timedelta(seconds=seconds))
 
 
 def test_an_error_may_ask_for_a_longer_pause() -> None:
     error = ServerUnreachable("booting", retry_after=90)
-    assert retry_decision(POLICY, error, 1, NOW, LATER) == TryAgain(NOW + timedelta(seconds=90))
+    assert decided(error, job()) == TryAgain(NOW + timedelta(seconds=90))
 
 
 def test_what_retrying_cannot_mend_is_given_up_at_once() -> None:
     for error in (HostKeyChanged("another key"), CommandFailed("exit 1")):
-        assert isinstance(retry_decision(POLICY, error, 1, NOW, LATER), GiveUp)
+        assert isinstance(decided(error, job()), GiveUp)
 
 
-def test_attempts_and_deadline_end_retries() -> None:
-    error = ServerUnreachable("silent")
-    assert isinstance(retry_decision(POLICY, error, 3, NOW, LATER), GiveUp)
-    soon = NOW + timedelta(seconds=1)
-    assert isinstance(retry_decision(POLICY, error, 1, NOW, soon), GiveUp)
+def test_the_deadline_ends_retries() -> None:
+    assert isinstance(decided(SILENT, job(), NOW + timedelta(seconds=1)), GiveUp)
+
+
+def tries_last(error: ManagedError, tried: Job, policy: RetryPolicy = POLICY) -> timedelta:
+    """How long the tries of a step go on that always fails with this error from now on."""
+    now = NOW
+    while isinstance(decision := retry_decision(policy, error, tried, now, now, None), TryAgain):
+        tried = for_next_try(tried, error, now=now, at=decision.at)
+        now = decision.at
+    return now - NOW
+
+
+OUTAGES: list[ManagedError] = [
+    ServerUnreachable("silent"),
+    HypervisorUnavailable("libvirtd restarts"),
+    ObjectStoreUnavailable("no route"),
+    DatabaseUnavailable("it restarts"),
+]
+
+
+@pytest.mark.parametrize("error", OUTAGES, ids=lambda error: error.code)
+def test_what_does_not_answer_is_waited_for_a_quarter_of_an_hour(error: ManagedError) -> None:
+    assert timedelta(minutes=15) <= tries_last(error, job()) <= timedelta(minutes=16)
+
+
+def test_what_does_its_work_anew_has_few_attempts_and_outages_use_up_none() -> None:
+    assert tries_last(LOST, job()) == timedelta(seconds=2 + 4)
+    after_an_outage = job(step_attempt=21, outage_tries=20, outage_since=NOW)
+    assert isinstance(decided(LOST, after_an_outage), TryAgain)
+    assert for_next_try(after_an_outage, LOST, now=NOW, at=LATER).outage_since is None
+    assert isinstance(decided(LOST, replace(after_an_outage, step_attempt=23)), GiveUp)
+
+
+def test_who_waits_for_a_job_to_stop_waits_a_minute_for_its_silent_server() -> None:
+    """A rescue, say, that is to bring that server back; a node that is away it needs itself."""
+    stopping = job(verdict=JobStatus.CANCELLED, cancel_requested="a rescue job goes before it")
+    assert tries_last(SILENT, stopping) <= timedelta(minutes=2)
+    assert tries_last(HypervisorUnavailable("away"), stopping) >= timedelta(minutes=15)
+    apply = next(s for s in current_workflow(JobKind.HARDEN).steps if s.name == "apply")
+    longest_trial = timedelta(minutes=12)
+    assert tries_last(SILENT, stopping, apply.retry) > longest_trial, "the firewall lets us in"
+
+
+def test_a_step_that_ends_worker_after_worker_is_not_begun_again() -> None:
+    assert death_of_workers(job(started_step="disk", worker_deaths=4)) is None
+    error = death_of_workers(job(started_step="disk", worker_deaths=5))
+    assert error is not None
+    assert (error.message, error.retryable) == ("the worker died 5 times in this step", False)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +232,6 @@ def test_undo_goes_backwards_over_what_was_done_or_begun_and_then_ends() -> None
 
 
 CALM, DPKG = StepPlan("calm"), StepPlan("dpkg", interruptible=False)
-SILENT, LOST = ServerUnreachable("silent"), RunLost("cut off")
 
 
 @pytest.mark.parametrize(
@@ -200,16 +253,17 @@ SILENT, LOST = ServerUnreachable("silent"), RunLost("cut off")
 def test_a_job_that_is_to_stop_begins_nothing_anew(
     plan: StepPlan, error: ManagedError, wish_to_stop: str, tried_again: bool
 ) -> None:
-    decision = after_error(job(cancel_requested=wish_to_stop), plan, POLICY, error, NOW)
+    stopping = job(cancel_requested=wish_to_stop)
+    decision = after_error(stopping, plan, POLICY, error, began=NOW, now=NOW)
     assert isinstance(decision, TryAgain) is tried_again
 
 
 def test_an_undo_is_tried_past_the_deadline_and_past_a_cancel() -> None:
     undoing = job(verdict=JobStatus.CANCELLED, cancel_requested="by anna")
     late = LATER + timedelta(hours=1)
-    assert isinstance(after_error(undoing, CALM, POLICY, SILENT, late), TryAgain)
-    used_up = replace(undoing, step_attempt=3)
-    assert isinstance(after_error(used_up, CALM, POLICY, SILENT, late), GiveUp)
+    assert isinstance(after_error(undoing, CALM, POLICY, SILENT, began=late, now=late), TryAgain)
+    used_up = replace(undoing, outage_since=NOW)
+    assert isinstance(after_error(used_up, CALM, POLICY, SILENT, began=late, now=late), GiveUp)
 
 
 def test_what_more_tries_could_have_mended_is_cancelled_and_the_rest_failed() -> None:
@@ -243,7 +297,7 @@ def answer(outcome: str) -> dict[str, Json]:
 def test_only_a_lost_run_gets_a_successor_and_a_true_answer_is_kept(
     came: dict[str, Json] | None, error: ManagedError, kept: bool, number: int
 ) -> None:
-    waiting = for_next_try(job(started_step="take", answer=came), error, LATER)
+    waiting = for_next_try(job(started_step="take", answer=came), error, now=NOW, at=LATER)
     assert waiting.answer == (came if kept else None)
     assert waiting.run_number("take") == number
     assert waiting.run_number("other") == 1

@@ -97,6 +97,9 @@ def upgrade() -> None:
         sa.Column("started_step", sa.String(length=63), server_default="", nullable=False),
         sa.Column("step_started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("step_attempt", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("outage_tries", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("outage_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("worker_deaths", sa.Integer(), server_default="0", nullable=False),
         sa.Column("run_numbers", sa.JSON(), nullable=False),
         sa.Column("lease_owner", sa.String(length=253), server_default="", nullable=False),
         sa.Column("lease_token", sa.Integer(), server_default="0", nullable=False),
@@ -133,7 +136,9 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_jobs_server_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
-        sa.UniqueConstraint("run_key", name=op.f("uq_jobs_run_key")),
+        sa.UniqueConstraint(
+            "server_id", "kind", "run_key", name=op.f("uq_jobs_server_id_kind_run_key")
+        ),
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index(
@@ -150,6 +155,13 @@ def upgrade() -> None:
             unique=True,
             sqlite_where=sa.text("holds_server"),
             postgresql_where=sa.text("holds_server"),
+        )
+        batch_op.create_index(
+            "uq_jobs_one_in_line_per_server",
+            ["server_id"],
+            unique=True,
+            sqlite_where=sa.text("status = 'queued' AND NOT holds_server"),
+            postgresql_where=sa.text("status = 'queued' AND NOT holds_server"),
         )
 
     op.create_table(
