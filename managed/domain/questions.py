@@ -5,7 +5,7 @@ reverse tunnel to the backup gateway open meanwhile. `SshAnswers` asks whether t
 rescue session) lets us in with the pinned key, on a boot other than `not_boot_id`; with `console`
 nobody knocks before its serial console has printed that text (QEMU's user network keeps early
 connection attempts and repeats them to the booting guest, which slows it down).
-`PowerIs` asks the hypervisor for a power state. `TimePassed` only waits.
+`PowerIs` asks the hypervisor for a power state. `TimePassed` asks nobody: its wait's limit is all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ class PowerIs:
 @dataclass(frozen=True)
 class TimePassed:
     kind: ClassVar[str] = "time-passed"
-    until: str = ""
 
 
 Question = RunEnded | SshAnswers | PowerIs | TimePassed

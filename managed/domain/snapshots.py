@@ -82,7 +82,8 @@ class Check:
 @dataclass(frozen=True)
 class SnapshotRecord:
     """A backup in the catalogue: where its manifest and disk layout lie in the bucket, and what
-    verified it (None: nobody has, so it counts as no backup).
+    verified it (None: nobody has, so it counts as no backup). `health` is what check_health.py saw
+    before it was taken (None: nothing).
     """
 
     snapshot_id: str
@@ -95,6 +96,7 @@ class SnapshotRecord:
     layout_key: str
     verified_at: datetime | None = None
     verification: Mapping[str, Json] | None = None
+    health: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class Catalogue:
                     size=record.size,
                     manifest_key=record.manifest_key,
                     layout_key=record.layout_key,
+                    health=dict(record.health) if record.health is not None else None,
                 )
             )
 
@@ -74,4 +75,5 @@ def _record(row: Row[Any]) -> SnapshotRecord:
         layout_key=row.layout_key,
         verified_at=row.verified_at,
         verification=row.verification,
+        health=row.health,
     )

@@ -228,6 +228,7 @@ snapshots = Table(
     Column("layout_key", Text, nullable=False),
     Column("verified_at", UtcDateTime),
     Column("verification", JSON(none_as_null=True)),
+    Column("health", JSON(none_as_null=True)),
     Index("ix_snapshots_server_time", "server_id", "time"),
 )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta
 
-from managed.domain.errors import EvidenceMissing, Json, RepositoryDamaged
+from managed.domain.errors import CommandFailed, EvidenceMissing, Json, RepositoryDamaged
 from managed.domain.jobs import JobKind
 from managed.domain.secrets import Secret, SecretPurpose, new_password
 from managed.domain.snapshots import (
@@ -20,6 +20,7 @@ from managed.domain.snapshots import (
 from managed.domain.verification import content_differences, files_to_read, snapshot_differences
 from managed.workflows.parts.detached import RUNS_DIRECTORY, ServerScript, detached, texts
 from managed.workflows.parts.gateway_socket import repository_url
+from managed.workflows.parts.health import health_when_up
 from managed.workflows.parts.kept_evidence import LARGEST_LAYOUT, LARGEST_MANIFEST, kept_manifest
 from managed.workflows.parts.prepare import RESTIC_ON_SERVERS, prepare
 from managed.workflows.parts.run_records import forget_runs
@@ -44,6 +45,17 @@ def open_repository(context: StepContext) -> Outcome:
     world.repositories.quarantine(world.repository(server_id))
     world.gateway.admit(account_of(server_id), account_password)
     return Done({"account": account_of(server_id)})
+
+
+def check_before(context: StepContext) -> Outcome:
+    """How the server is: a restore of this backup is not to be better. A server that cannot be
+    looked at is backed up all the same.
+    """
+    try:
+        health = health_when_up(context)
+    except (CommandFailed, EvidenceMissing) as error:
+        return Done({"health": None}, warnings=[f"its health is not known: {error.message}"])
+    return health if isinstance(health, Wait) else Done({"health": health})
 
 
 def take(context: StepContext) -> Outcome:
@@ -86,6 +98,7 @@ def keep_manifest(context: StepContext) -> Outcome:
         path = f"{RUNS_DIRECTORY}/{run_id}/{name}"
         content = world.shell.read_file(context.endpoint, path, limit=limits[name])
         world.objects.put(key, content)
+    health = context.result_of("check_before").get("health")
     world.snapshots.add(
         SnapshotRecord(
             snapshot_id=snapshot_id,
@@ -96,6 +109,7 @@ def keep_manifest(context: StepContext) -> Outcome:
             size=claim.size,
             manifest_key=keys["manifest.jsonl.gz"],
             layout_key=keys["layout.json"],
+            health=health if isinstance(health, dict) else None,
         )
     )
     return Done({"snapshot_id": snapshot_id, **keys})
@@ -177,6 +191,7 @@ WORKFLOW = Workflow(
     steps=(
         Step("open_repository", open_repository),
         Step("prepare", prepare),
+        Step("check_before", check_before),
         Step("take", take, undo=stop_run),
         Step("keep_manifest", keep_manifest),
         Step("verify", verify),

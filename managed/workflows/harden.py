@@ -13,11 +13,11 @@ from managed.domain.health import health_report
 from managed.domain.jobs import JobKind, RetryPolicy
 from managed.workflows.parts.gateway_socket import GATEWAY_SOCKET
 from managed.workflows.parts.health import (
-    health_document,
+    health_when_up,
     recorded_health,
     require_no_regression,
 )
-from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
 _TRIAL_SECONDS = 120
 _PLAYBOOK_SECONDS = 180
@@ -30,7 +30,10 @@ _OUTLASTS_TRIAL = RetryPolicy(attempts=8, first_delay=timedelta(seconds=6))
 
 def check_before(context: StepContext) -> Outcome:
     """How the server is, and what we have told its sshd before (None: nothing)."""
-    return Done({"health": health_document(context), "sshd_settings": _sshd_settings(context)})
+    health = health_when_up(context)
+    if isinstance(health, Wait):
+        return health
+    return Done({"health": health, "sshd_settings": _sshd_settings(context)})
 
 
 def apply(context: StepContext) -> Outcome:
@@ -100,8 +103,11 @@ def check_forwarding(context: StepContext) -> Outcome:
 
 
 def check_after(context: StepContext) -> Outcome:
-    health = health_document(context)
-    require_no_regression(recorded_health(context, "check_before"), health_report(health))
+    before = recorded_health(context, "check_before")
+    health = health_when_up(context, before)
+    if isinstance(health, Wait):
+        return health
+    require_no_regression(before, health_report(health))
     return Done({"health": health})
 
 
@@ -127,7 +133,7 @@ def _require(context: StepContext, *command: str) -> None:
 WORKFLOW = Workflow(
     kind=JobKind.HARDEN,
     version=1,
-    time_limit=timedelta(hours=1),
+    time_limit=timedelta(hours=2),
     steps=(
         Step("check_before", check_before),
         Step("apply", apply, undo=take_back_sshd, retry=_OUTLASTS_TRIAL),
