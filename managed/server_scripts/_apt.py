@@ -91,7 +91,7 @@ class Apt:
             raise ScriptFailed(f"{name} ended with status {status}: {tail[-1500:].strip()}")
 
     def simulated(self, *arguments: str) -> list[dict[str, Any]]:
-        """What apt-get would install or upgrade, where it may think of removals: nothing is done."""
+        """What apt-get would install or upgrade if it might remove packages for that."""
         wait_for_locks(LOCK_WAIT)
         command = self.get("--simulate", "-o", "APT::Get::Remove=true", *arguments)
         printed = run_program(command, environment=PACKAGE_ENVIRONMENT)

@@ -84,7 +84,7 @@ def failed_units(listing: str) -> list[str]:
 
 
 def starting_units(listing: str) -> list[str]:
-    """Units whose job is under way (others only wait for these): id, unit, type and state a line."""
+    """Units whose job is under way; others wait for these. A line has id, unit, type and state."""
     rows = (line.split() for line in listing.splitlines())
     return [row[1] for row in rows if len(row) == 4 and row[3] == "running"]
 

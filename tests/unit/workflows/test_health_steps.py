@@ -11,7 +11,7 @@ from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.servers import ServerStatus
 from tests.support.workflows import SERVER_ID, WorkflowBench
 
-SITE = {"protocol": "tcp", "address": "0.0.0.0", "port": 80, "process": "nginx"}
+SITE = {"protocol": "tcp", "address": "192.0.2.1", "port": 80, "process": "nginx"}
 PAGE = {"url": "http://127.0.0.1/", "status": 200, "sha256": "aa", "error": ""}
 REFUSED = {"url": "http://127.0.0.1/", "status": 0, "sha256": "", "error": "refused"}
 FULL = {"mount": "/", "read_only": False, "used_percent": 96, "inodes_used_percent": 1}
