@@ -18,7 +18,7 @@ from sqlalchemy import update
 from managed.domain.connections import Endpoint
 from managed.domain.errors import Json
 from managed.domain.jobs import Job, JobStatus
-from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers
+from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers, TimePassed
 from managed.domain.runs import RunReport, RunRequest
 from managed.drivers.fakes.runs import FakePolls, FakeRuns, Performed
 from managed.drivers.fakes.shell import FakeServer, FakeShell
@@ -140,6 +140,15 @@ def test_a_run_without_a_record_is_an_answer_too(stage: Stage) -> None:
 def test_a_silent_server_leaves_the_question_open_until_its_time_is_over(stage: Stage) -> None:
     job = stage.ask(SshAnswers())
     stage.server.is_up = False
+    stage.poll()
+    assert stage.answer(job) is None
+    stage.bench.clock.pass_time(minutes=31)
+    stage.poll()
+    assert stage.answer(job) == {"outcome": "timed-out"}
+
+
+def test_a_wait_for_time_alone_ends_when_it_is_over(stage: Stage) -> None:
+    job = stage.ask(TimePassed())
     stage.poll()
     assert stage.answer(job) is None
     stage.bench.clock.pass_time(minutes=31)
