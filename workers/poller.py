@@ -28,7 +28,7 @@ from managed.domain.errors import (
 from managed.domain.events import NewEvent
 from managed.domain.jobs import Silence
 from managed.domain.progress import AnswerOutcome
-from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers
+from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers, TimePassed
 from managed.domain.run_log import events_of_log
 from managed.domain.runs import RunReport, RunState
 from managed.storage.waiting import OpenQuestion
@@ -157,6 +157,8 @@ class Poller:
                 return await self._log_in(asked.server_id, question)
             case PowerIs() as question:
                 return await self._ask_node(self._power, asked.server_id, question)
+            case TimePassed() as question:
+                return StillOpen(question, heard=True)
             case None:
                 raise UnknownOutcome("only another version of managed can ask this question")
 

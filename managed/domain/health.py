@@ -67,6 +67,7 @@ class HealthReport:
     kernel: str
     uptime_seconds: float
     system_state: str
+    starting_units: tuple[str, ...]
     failed_units: tuple[str, ...]
     listeners: tuple[Listener, ...]
     filesystems: tuple[Filesystem, ...]
@@ -87,6 +88,7 @@ def health_report(document: Mapping[str, Json]) -> HealthReport:
             kernel=_text(document, "kernel"),
             uptime_seconds=float(_text(document, "uptime_seconds")),
             system_state=_text(document, "system_state"),
+            starting_units=tuple(str(unit) for unit in _list(document, "starting_units")),
             failed_units=tuple(str(unit) for unit in _list(document, "failed_units")),
             listeners=tuple(_listener(item) for item in _objects(document, "listeners")),
             filesystems=tuple(_filesystem(item) for item in _objects(document, "filesystems")),
@@ -99,9 +101,7 @@ def health_report(document: Mapping[str, Json]) -> HealthReport:
 
 def health_problems(report: HealthReport) -> tuple[str, ...]:
     """What is wrong with the server by itself, as sentences; empty when it is well."""
-    problems = []
-    if report.system_state not in _NORMAL_STATES:
-        problems.append(f"the system is {report.system_state}")
+    problems = _boot_problems(report)
     problems += [f"unit {unit} has failed" for unit in report.failed_units]
     for filesystem in report.filesystems:
         if filesystem.read_only:
@@ -109,21 +109,30 @@ def health_problems(report: HealthReport) -> tuple[str, ...]:
         if filesystem.is_full:
             problems.append(f"{filesystem.mount} is full")
     problems += [f"dpkg: {text}" for text in report.dpkg_problems]
-    problems += [
-        f"{probe.url} answers {probe.error or probe.status}"
-        for probe in report.probes
-        if not probe.is_good
-    ]
+    problems += _probe_problems(report)
     return tuple(problems)
+
+
+def still_coming(report: HealthReport, before: HealthReport | None) -> tuple[str, ...]:
+    """What is not up yet and may come by itself, as sentences: the end of the boot; after a
+    `before`, also listeners that were there then, and addresses that were asked for. What was not
+    up before is not waited for.
+    """
+    coming = [] if report.is_settled else _boot_problems(report)
+    if before is None:
+        return tuple(coming)
+    coming += _lost_listeners(before, report)
+    coming += _probe_problems(report)
+    coming += _probe_regressions(before, report)
+    known = set(health_problems(before))
+    return tuple(dict.fromkeys(text for text in coming if text not in known))
 
 
 def health_regressions(before: HealthReport, after: HealthReport) -> tuple[str, ...]:
     """What is worse than before, as sentences; what was bad already is not counted."""
     known = set(health_problems(before))
     regressions = [problem for problem in health_problems(after) if problem not in known]
-    kept = {listener.key for listener in after.listeners}
-    lost = dict.fromkeys(listener.key for listener in before.listeners if listener.key not in kept)
-    regressions += [f"nothing listens on {key} any more" for key in lost]
+    regressions += _lost_listeners(before, after)
     mounted = {filesystem.mount for filesystem in after.filesystems}
     regressions += [
         f"{filesystem.mount} is not mounted any more"
@@ -132,6 +141,31 @@ def health_regressions(before: HealthReport, after: HealthReport) -> tuple[str, 
     ]
     regressions += _probe_regressions(before, after)
     return tuple(dict.fromkeys(regressions))
+
+
+def _boot_problems(report: HealthReport) -> list[str]:
+    """What the service manager says of itself; while it boots, also what it waits for."""
+    if report.system_state in _NORMAL_STATES:
+        return []
+    starting = () if report.is_settled else report.starting_units
+    return [
+        f"the system is {report.system_state}",
+        *(f"unit {unit} is still starting" for unit in starting),
+    ]
+
+
+def _lost_listeners(before: HealthReport, after: HealthReport) -> list[str]:
+    kept = {listener.key for listener in after.listeners}
+    lost = dict.fromkeys(listener.key for listener in before.listeners if listener.key not in kept)
+    return [f"nothing listens on {key} any more" for key in lost]
+
+
+def _probe_problems(report: HealthReport) -> list[str]:
+    return [
+        f"{probe.url} answers {probe.error or probe.status}"
+        for probe in report.probes
+        if not probe.is_good
+    ]
 
 
 def _probe_regressions(before: HealthReport, after: HealthReport) -> list[str]:

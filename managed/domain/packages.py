@@ -1,4 +1,4 @@
-"""What a patch run did: packages before and after, what waits, and whether a reboot is due."""
+"""What a patch run has proven by the record that it left."""
 
 from __future__ import annotations
 
@@ -8,125 +8,55 @@ from typing import Final
 
 from managed.domain.errors import EvidenceMissing, Json
 
-Versions = Mapping[str, str]
-"""Package name (with ":architecture" where several are possible) to version."""
-
-
-@dataclass(frozen=True)
-class PackageChange:
-    """`before` is empty for a new package, `after` for a removed one."""
-
-    name: str
-    before: str
-    after: str
-
-    def as_json(self) -> dict[str, Json]:
-        return {"name": self.name, "before": self.before, "after": self.after}
-
-
-@dataclass(frozen=True)
-class PendingUpdate:
-    name: str
-    before: str
-    after: str
-    security: bool
+_LISTS: Final = ("pending", "kept_back", "warnings")
+_OBJECTS: Final = ("lists", "packages_before", "packages_after", "reboot")
 
 
 @dataclass(frozen=True)
 class PatchReport:
-    """The evidence that apply_updates.py left. `problem` is empty when all went well."""
+    """What follows from a run that ended well: what people are to know, and why to reboot."""
 
-    problem: str
-    lists_updated_at: str
-    pending: tuple[PendingUpdate, ...]
-    changes: tuple[PackageChange, ...]
-    kept_back: tuple[str, ...]
     warnings: tuple[str, ...]
     reboot_reasons: tuple[str, ...]
-
-    @property
-    def reboot_needed(self) -> bool:
-        return bool(self.reboot_reasons)
-
-    def as_json(self) -> dict[str, Json]:
-        return {
-            "problem": self.problem,
-            "lists_updated_at": self.lists_updated_at,
-            "security_updates": sum(update.security for update in self.pending),
-            "updates": len(self.pending),
-            "changes": [change.as_json() for change in self.changes],
-            "kept_back": list(self.kept_back),
-            "reboot_reasons": list(self.reboot_reasons),
-        }
-
-
-def package_changes(before: Versions, after: Versions) -> tuple[PackageChange, ...]:
-    """Every package whose version differs, sorted by name."""
-    return tuple(
-        PackageChange(name, before.get(name, ""), after.get(name, ""))
-        for name in sorted({*before, *after})
-        if before.get(name) != after.get(name)
-    )
-
-
-_PARTS: Final = ("lists", "pending", "packages_before", "packages_after", "kept_back", "reboot")
 
 
 def patch_report(document: Mapping[str, Json]) -> PatchReport:
     """Read apply_updates.py's result.json.
 
-    Raises EvidenceMissing when a run that calls itself good lacks a part of its evidence, or when
-    updates were pending and none of them shows in the packages.
+    Raises EvidenceMissing when the run does not call itself good, when a part of its evidence is
+    missing (when the package lists were fetched is one), or when updates were pending and the
+    packages are the same as before.
     """
-    problem = _problem(document)
-    missing = [part for part in _PARTS if part not in document]
-    lists = _mapping(document.get("lists"))
-    if not problem and (missing or not lists.get("updated_at")):
-        raise EvidenceMissing("the patch run left an incomplete record", missing=list(missing))
-    changes = package_changes(
-        _versions(document.get("packages_before")), _versions(document.get("packages_after"))
-    )
-    report = PatchReport(
-        problem=problem,
-        lists_updated_at=str(lists.get("updated_at") or ""),
-        pending=tuple(_pending_update(item) for item in _list(document.get("pending"))),
-        changes=changes,
-        kept_back=tuple(str(name) for name in _list(document.get("kept_back"))),
-        warnings=tuple(str(text) for text in _list(document.get("warnings"))),
-        reboot_reasons=tuple(
-            str(reason) for reason in _list(_mapping(document.get("reboot")).get("reasons"))
-        ),
-    )
-    if not problem and report.pending and not changes:
+    missing = [name for name in _LISTS if not isinstance(document.get(name), list)]
+    missing += [name for name in _OBJECTS if not isinstance(document.get(name), dict)]
+    if not _mapping(document, "lists").get("updated_at"):
+        missing.append("lists.updated_at")
+    if not isinstance(_mapping(document, "reboot").get("reasons"), list):
+        missing.append("reboot.reasons")
+    if missing or document.get("ok") is not True:
         raise EvidenceMissing(
-            "updates were pending, but no package changed", updates=len(report.pending)
+            "the patch run left no complete record of a good end", missing=list[Json](missing)
         )
-    return report
-
-
-def _problem(document: Mapping[str, Json]) -> str:
-    if document.get("ok") is True:
-        return ""
-    return str(_mapping(document.get("error")).get("detail") or "the patch run failed")
-
-
-def _pending_update(item: Json) -> PendingUpdate:
-    fields = _mapping(item)
-    return PendingUpdate(
-        name=str(fields.get("name")),
-        before=str(fields.get("before") or ""),
-        after=str(fields.get("after") or ""),
-        security=bool(fields.get("security")),
+    if document["pending"] and document["packages_before"] == document["packages_after"]:
+        raise EvidenceMissing(
+            "updates were pending, but no package changed",
+            pending=len(_list(document, "pending")),
+        )
+    return PatchReport(
+        warnings=_texts(_list(document, "warnings")),
+        reboot_reasons=_texts(_list(_mapping(document, "reboot"), "reasons")),
     )
 
 
-def _versions(value: Json) -> dict[str, str]:
-    return {name: str(version) for name, version in _mapping(value).items()}
-
-
-def _mapping(value: Json) -> dict[str, Json]:
+def _mapping(document: Mapping[str, Json], name: str) -> dict[str, Json]:
+    value = document.get(name)
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Json) -> list[Json]:
+def _list(document: Mapping[str, Json], name: str) -> list[Json]:
+    value = document.get(name)
     return value if isinstance(value, list) else []
+
+
+def _texts(values: list[Json]) -> tuple[str, ...]:
+    return tuple(str(value) for value in values)

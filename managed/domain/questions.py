@@ -5,7 +5,7 @@ reverse tunnel to the backup gateway open meanwhile. `SshAnswers` asks whether t
 rescue session) lets us in with the pinned key, on a boot other than `not_boot_id`; with `console`
 nobody knocks before its serial console has printed that text (QEMU's user network keeps early
 connection attempts and repeats them to the booting guest, which slows it down).
-`PowerIs` asks the hypervisor for a power state.
+`PowerIs` asks the hypervisor for a power state. `TimePassed` asks nobody: its wait's limit is all.
 """
 
 from __future__ import annotations
@@ -39,9 +39,14 @@ class PowerIs:
     state: str = PowerState.STOPPED.value
 
 
-Question = RunEnded | SshAnswers | PowerIs
-_KINDS: Mapping[str, type[RunEnded] | type[SshAnswers] | type[PowerIs]] = {
-    question.kind: question for question in (RunEnded, SshAnswers, PowerIs)
+@dataclass(frozen=True)
+class TimePassed:
+    kind: ClassVar[str] = "time-passed"
+
+
+Question = RunEnded | SshAnswers | PowerIs | TimePassed
+_KINDS: Mapping[str, type[RunEnded] | type[SshAnswers] | type[PowerIs] | type[TimePassed]] = {
+    question.kind: question for question in (RunEnded, SshAnswers, PowerIs, TimePassed)
 }
 
 

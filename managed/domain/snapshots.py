@@ -91,7 +91,8 @@ class KeptObject:
 @dataclass(frozen=True)
 class SnapshotRecord:
     """A backup in the catalogue: its manifest and its disk layout in the bucket, and what verified
-    it (None: nobody has, so it counts as no backup).
+    it (None: nobody has, so it counts as no backup). `health` is what check_health.py saw before
+    it was taken (None: nothing).
     """
 
     snapshot_id: str
@@ -104,6 +105,7 @@ class SnapshotRecord:
     layout: KeptObject
     verified_at: datetime | None = None
     verification: Mapping[str, Json] | None = None
+    health: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True)

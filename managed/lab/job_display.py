@@ -91,6 +91,8 @@ def progress_of(kind: str, data: Mapping[str, Any]) -> str | None:
             return f"{data.get('files', 0)} files read"
         case "database_load":
             return f"loading {data.get('kind')} {data.get('name')} {data.get('percent', 0)} %"
+        case "health_awaited":
+            return f"waiting: {'; '.join(map(str, data.get('coming', [])))}"
         case "backup_step" | "restore_step" | "install_step":
             return str(data.get("name", "")).replace("_", " ")
     return None

@@ -43,6 +43,7 @@ APT_SETTINGS = (
     "Acquire::http::Timeout=60",
     "Acquire::https::Timeout=60",
     "APT::Get::Assume-Yes=true",
+    "APT::Get::Remove=false",
 )
 STATUS = re.compile(
     r"^(dlstatus|pmstatus|pmerror|pmconffile):([^:]*(?::[a-z0-9]+)?):([\d.]+):(.*)$"
@@ -90,9 +91,10 @@ class Apt:
             raise ScriptFailed(f"{name} ended with status {status}: {tail[-1500:].strip()}")
 
     def simulated(self, *arguments: str) -> list[dict[str, Any]]:
-        """What apt-get would install or upgrade."""
+        """What apt-get would install or upgrade if it might remove packages for that."""
         wait_for_locks(LOCK_WAIT)
-        printed = run_program(self.get("--simulate", *arguments), environment=PACKAGE_ENVIRONMENT)
+        command = self.get("--simulate", "-o", "APT::Get::Remove=true", *arguments)
+        printed = run_program(command, environment=PACKAGE_ENVIRONMENT)
         return simulated_updates(printed)
 
 

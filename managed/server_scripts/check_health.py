@@ -4,8 +4,8 @@
 Usage: check_health.py ['{"probes": ["http://127.0.0.1/"]}']
 
 Self-contained, Python 3.9 or later, standard library only. `managed.domain.health` reads what it
-prints: boot_id, kernel, uptime_seconds, system_state, failed_units, listeners, filesystems,
-dpkg_problems, probes.
+prints: boot_id, kernel, uptime_seconds, system_state, starting_units, failed_units, listeners,
+filesystems, dpkg_problems, probes.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def health(probes: Sequence[str]) -> dict[str, Any]:
         "kernel": os.uname().release,
         "uptime_seconds": float(read("/proc/uptime").split()[0]),
         "system_state": output("systemctl", "is-system-running").strip() or "unknown",
+        "starting_units": starting_units(output("systemctl", "list-jobs", "--no-legend", "--full")),
         "failed_units": failed_units(
             output("systemctl", "list-units", "--failed", "--plain", "--no-legend", "--full")
         ),
@@ -80,6 +81,12 @@ def output(*command: str) -> str:
 
 def failed_units(listing: str) -> list[str]:
     return [line.split()[0] for line in listing.splitlines() if line.split()]
+
+
+def starting_units(listing: str) -> list[str]:
+    """Units whose job is under way; others wait for these. A line has id, unit, type and state."""
+    rows = (line.split() for line in listing.splitlines())
+    return [row[1] for row in rows if len(row) == 4 and row[3] == "running"]
 
 
 def filesystems(mounts: str) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ class Catalogue:
                     manifest_sha256=record.manifest.sha256,
                     layout_key=record.layout.key,
                     layout_sha256=record.layout.sha256,
+                    health=dict(record.health) if record.health is not None else None,
                 )
             )
             return None
@@ -88,4 +89,5 @@ def _record(row: Row[Any]) -> SnapshotRecord:
         layout=KeptObject(row.layout_key, row.layout_sha256),
         verified_at=row.verified_at,
         verification=row.verification,
+        health=row.health,
     )

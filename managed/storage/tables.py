@@ -259,6 +259,7 @@ snapshots = Table(
     Column("layout_sha256", String(64), nullable=False),
     Column("verified_at", UtcDateTime),
     Column("verification", StoredJson(none_as_null=True)),
+    Column("health", StoredJson(none_as_null=True)),
     Index("ix_snapshots_server_time", "server_id", "time"),
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
-from managed.domain.errors import EvidenceMissing, Json, RepositoryDamaged
+from managed.domain.errors import CommandFailed, EvidenceMissing, Json, RepositoryDamaged
 from managed.domain.jobs import JobKind
 from managed.domain.manifests import ManifestEntry
 from managed.domain.secrets import SecretPurpose, new_password
@@ -25,6 +25,7 @@ from managed.domain.snapshots import (
 from managed.domain.verification import content_differences, files_to_read, snapshot_differences
 from managed.workflows.parts.detached import RUNS_DIRECTORY, ServerScript, detached, texts
 from managed.workflows.parts.gateway_socket import repository_url
+from managed.workflows.parts.health import health_when_up
 from managed.workflows.parts.kept_evidence import (
     LARGEST_LAYOUT,
     LARGEST_MANIFEST,
@@ -66,6 +67,17 @@ def open_repository(context: StepContext) -> Outcome:
         )
     context.world.gateway.admit(account_of(server_id), account_password)
     return Done({"account": account_of(server_id), "snapshots_before": list(before)})
+
+
+def check_before(context: StepContext) -> Outcome:
+    """How the server is: a restore of this backup is not to be better. A server that cannot be
+    looked at is backed up all the same.
+    """
+    try:
+        health = health_when_up(context)
+    except (CommandFailed, EvidenceMissing) as error:
+        return Done({"health": None}, warnings=[f"its health is not known: {error.message}"])
+    return health if isinstance(health, Wait) else Done({"health": health})
 
 
 def take(context: StepContext) -> Outcome:
@@ -125,6 +137,7 @@ def keep_manifest(context: StepContext) -> Outcome:
     if entries != claim.files:
         raise EvidenceMissing(f"the manifest has {entries} of the {claim.files} files backed up")
     layout = _from_run(context, "layout.json", LARGEST_LAYOUT)
+    health = context.result_of("check_before").get("health")
     record = SnapshotRecord(
         snapshot_id=claim.snapshot_id,
         server_id=server_id,
@@ -134,6 +147,7 @@ def keep_manifest(context: StepContext) -> Outcome:
         size=claim.size,
         manifest=kept_manifest(account, claim.snapshot_id, manifest),
         layout=kept_layout(account, claim.snapshot_id, layout),
+        health=health if isinstance(health, dict) else None,
     )
     context.world.objects.put(record.manifest.key, manifest)
     context.world.objects.put(record.layout.key, layout)
@@ -230,6 +244,7 @@ WORKFLOW = Workflow(
     steps=(
         Step("open_repository", open_repository),
         Step("prepare", prepare),
+        Step("check_before", check_before),
         Step("take", take, undo=stop_run),
         Step("find_snapshot", find_snapshot),
         Step("keep_manifest", keep_manifest),

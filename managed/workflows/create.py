@@ -14,7 +14,7 @@ from managed.domain.runs import RunRequest
 from managed.domain.secrets import SecretPurpose
 from managed.domain.servers import ServerSpec, ServerStatus
 from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh
-from managed.workflows.parts.health import health_document, require_health
+from managed.workflows.parts.health import health_when_up, require_health
 from managed.workflows.parts.prepare import prepare
 from managed.workflows.parts.rescue_boot import (
     boot_normally,
@@ -85,7 +85,9 @@ def leave_rescue(context: StepContext) -> Outcome:
 
 def check(context: StepContext) -> Outcome:
     """The new server is well, or it is none."""
-    health = health_document(context)
+    health = health_when_up(context)
+    if isinstance(health, Wait):
+        return health
     require_health(health_report(health))
     context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE)
     return Done({"health": health})

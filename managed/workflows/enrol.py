@@ -7,9 +7,9 @@ from datetime import timedelta
 from managed.domain.health import health_problems, health_report
 from managed.domain.jobs import JobKind, RetryPolicy
 from managed.domain.servers import ServerStatus
-from managed.workflows.parts.health import health_document
+from managed.workflows.parts.health import health_when_up
 from managed.workflows.parts.prepare import prepare
-from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
 # Who enrols a server waits for the answer.
 _SOON_TOLD = RetryPolicy(patience=timedelta(seconds=6))
@@ -22,7 +22,9 @@ def connect(context: StepContext) -> Outcome:
 
 def check(context: StepContext) -> Outcome:
     """Record how the server is; what is wrong already is a warning, not a reason to refuse it."""
-    health = health_document(context)
+    health = health_when_up(context)
+    if isinstance(health, Wait):
+        return health
     context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE)
     return Done({"health": health}, warnings=health_problems(health_report(health)))
 

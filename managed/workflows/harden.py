@@ -23,11 +23,11 @@ from managed.domain.health import health_report
 from managed.domain.jobs import JobKind, RetryPolicy
 from managed.workflows.parts.gateway_socket import GATEWAY_SOCKET
 from managed.workflows.parts.health import (
-    health_document,
+    health_when_up,
     recorded_health,
     require_no_regression,
 )
-from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
 # From where the clock is set in the middle of `apply` to where `confirm` stops it; enough also when
 # a worker dies between the two.
@@ -55,10 +55,13 @@ _WHAT_STAYS: Final = (
 
 def check_before(context: StepContext) -> Outcome:
     """How the server is, and which settings of ours are confirmed there (None: nothing)."""
+    health = health_when_up(context)
+    if isinstance(health, Wait):
+        return health
     confirmed: dict[str, Json] = {
         name: _content(context, path) for name, (path, _mode) in _CONFIRMED.items()
     }
-    return Done({"health": health_document(context), "confirmed": confirmed})
+    return Done({"health": health, "confirmed": confirmed})
 
 
 def apply(context: StepContext) -> Outcome:
@@ -118,8 +121,11 @@ def check_forwarding(context: StepContext) -> Outcome:
 
 
 def check_after(context: StepContext) -> Outcome:
-    health = health_document(context)
-    require_no_regression(recorded_health(context, "check_before"), health_report(health))
+    before = recorded_health(context, "check_before")
+    health = health_when_up(context, before)
+    if isinstance(health, Wait):
+        return health
+    require_no_regression(before, health_report(health))
     return Done({"health": health})
 
 
@@ -169,7 +175,7 @@ def _require(context: StepContext, *command: str) -> None:
 WORKFLOW = Workflow(
     kind=JobKind.HARDEN,
     version=1,
-    time_limit=timedelta(hours=1),
+    time_limit=timedelta(hours=2),
     steps=(
         Step("check_before", check_before),
         Step("apply", apply, undo=take_back, retry=_OUTLASTS_TRIAL),

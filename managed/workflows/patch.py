@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 
 from managed.domain.errors import (
@@ -14,11 +13,12 @@ from managed.domain.errors import (
 )
 from managed.domain.health import health_report
 from managed.domain.jobs import JobKind
+from managed.domain.packages import patch_report
 from managed.domain.questions import SshAnswers
 from managed.domain.runs import RunRequest
-from managed.workflows.parts.detached import ServerScript, detached, texts
+from managed.workflows.parts.detached import ServerScript, detached
 from managed.workflows.parts.health import (
-    health_document,
+    health_when_up,
     recorded_health,
     require_no_regression,
 )
@@ -36,11 +36,14 @@ _REBOOT_SECONDS = 180
 
 def check_before(context: StepContext) -> Outcome:
     """How the server is before anything is touched: what was broken already is not our doing."""
-    return Done({"health": health_document(context)})
+    health = health_when_up(context)
+    if isinstance(health, Wait):
+        return health
+    return Done({"health": health})
 
 
 def update(context: StepContext) -> Outcome:
-    """The playbook starts the detached run; its result holds the package versions."""
+    """The playbook starts the detached run; its result must prove what it has done."""
     script = ServerScript(
         name="apply_updates",
         given={
@@ -54,7 +57,7 @@ def update(context: StepContext) -> Outcome:
     if isinstance(found, Wait):
         return found
     boot_id = context.answer.get("boot_id") if context.answer else ""
-    return Done({**found, "boot_id": boot_id}, warnings=texts(found.get("warnings")))
+    return Done({**found, "boot_id": boot_id}, warnings=patch_report(found).warnings)
 
 
 def start_by_playbook(context: StepContext, request: RunRequest) -> None:
@@ -79,7 +82,7 @@ def start_by_playbook(context: StepContext, request: RunRequest) -> None:
 def reboot(context: StepContext) -> Outcome:
     """Reboot if the updates ask for it, and wait for another boot than the one that they ran on."""
     updated = context.result_of("update")
-    reasons = _reboot_reasons(updated)
+    reasons = patch_report(updated).reboot_reasons
     if not reasons or context.job.parameters.get("reboot") == "never":
         warnings = [f"a reboot is needed: {reason}" for reason in reasons]
         return Done({"rebooted": False, "reasons": list[Json](reasons)}, warnings=warnings)
@@ -107,8 +110,11 @@ def reboot(context: StepContext) -> Outcome:
 
 def check_after(context: StepContext) -> Outcome:
     """Nothing may be worse than before; only then the patch is green."""
-    health = health_document(context)
-    require_no_regression(recorded_health(context, "check_before"), health_report(health))
+    before = recorded_health(context, "check_before")
+    health = health_when_up(context, before)
+    if isinstance(health, Wait):
+        return health
+    require_no_regression(before, health_report(health))
     return Done({"health": health})
 
 
@@ -126,13 +132,6 @@ def _ask_for_reboot(context: StepContext) -> None:
         context.world.shell.run(context.endpoint, ("systemctl", "reboot"), timeout=30)
     except ServerUnreachable:
         context.emit("connection_lost", {"while": "rebooting"})
-
-
-def _reboot_reasons(updated: Mapping[str, Json]) -> list[str]:
-    state = updated.get("reboot")
-    if not isinstance(state, dict) or not isinstance(state.get("reasons"), list):
-        raise EvidenceMissing("the update did not say whether a reboot is needed")
-    return texts(state["reasons"])
 
 
 WORKFLOW = Workflow(

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from managed.domain.disk_layout_documents import parsed_layout
 from managed.domain.disk_layouts import check_restorable
 from managed.domain.errors import EvidenceMissing, Json, NoBackup, NotSupported
-from managed.domain.health import health_report
+from managed.domain.health import health_problems, health_report
 from managed.domain.jobs import JobKind
 from managed.domain.rescue import rescue_limitation
 from managed.domain.runs import RunRequest
@@ -21,7 +21,11 @@ from managed.domain.servers import PowerState, ServerStatus
 from managed.domain.snapshots import SnapshotRecord, account_of, snapshot_to_restore
 from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh, texts
 from managed.workflows.parts.gateway_socket import repository_url
-from managed.workflows.parts.health import health_document, require_health
+from managed.workflows.parts.health import (
+    health_when_up,
+    require_health,
+    require_no_regression,
+)
 from managed.workflows.parts.kept_evidence import kept_content, manifest_entries
 from managed.workflows.parts.repository_access import key_hint, repository_secrets
 from managed.workflows.parts.rescue_boot import (
@@ -85,7 +89,7 @@ def go_back(context: StepContext) -> None:
 
 def restore(context: StepContext) -> Outcome:
     """Partitions, filesystems, files, the comparison with the manifest, boot loader."""
-    record = context.world.snapshots.get(str(context.result_of("choose")["snapshot_id"]))
+    record = _record(context)
     account = account_of(record.server_id)
     script = ServerScript(
         name="restore_system",
@@ -132,16 +136,27 @@ def load_databases(context: StepContext) -> Outcome:
 
 
 def check(context: StepContext) -> Outcome:
-    """It boots and is well: only now the server counts as back."""
-    health = health_document(context)
-    require_health(health_report(health))
+    """It boots and is no worse than when it was backed up (or well, where nobody looked then):
+    only now the server counts as back.
+    """
+    known = _record(context).health
+    before = None if known is None else health_report(known)
+    health = health_when_up(context, before)
+    if isinstance(health, Wait):
+        return health
+    report = health_report(health)
+    if before is None:
+        require_health(report)
+    else:
+        require_no_regression(before, report)
     context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE)
-    return Done({"health": health})
+    warnings = [f"as it was when backed up: {problem}" for problem in health_problems(report)]
+    return Done({"health": health}, warnings=warnings)
 
 
 def _start_with_manifest(context: StepContext, request: RunRequest) -> None:
     """Before the first partition is written it is on record that this disk holds no server."""
-    record = context.world.snapshots.get(str(context.result_of("choose")["snapshot_id"]))
+    record = _record(context)
     manifest = kept_content(context, record.manifest)
     require_rescue(context)
     context.world.shell.run(context.endpoint, ("mkdir", "-p", "-m", "0700", "/run/managed"))
@@ -165,6 +180,11 @@ def _chosen(context: StepContext) -> SnapshotRecord:
             server_id=context.job.server_id,
         )
     return record
+
+
+def _record(context: StepContext) -> SnapshotRecord:
+    """The snapshot that `choose` has chosen."""
+    return context.world.snapshots.get(str(context.result_of("choose")["snapshot_id"]))
 
 
 def _layout(context: StepContext, record: SnapshotRecord) -> dict[str, Json]:

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from managed.domain.errors import Json, ManagedError, ServerUnreachable
 from managed.domain.jobs import Job, JobKind
 from managed.domain.manifests import EntryKind, ManifestEntry, manifest_lines
 from managed.domain.progress import UNDO_PREFIX
-from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers
+from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers, TimePassed
 from managed.domain.runs import RunRequest, RunState
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.domain.servers import (
@@ -103,8 +103,9 @@ class WorkflowBench:
 
     `server_system` is what boots from its disk (None: nothing does). `failures` holds what a
     server script fails with, `hanging` the scripts that never end; `claimed` goes over what the
-    script that takes backups says (`taken` is what it said last), `answers` over what the poller
-    tells. With `kills`, a worker dies once after each call of each step and each undo.
+    script that takes backups says (`taken` is what it said last), `updated` over what the one that
+    patches says, `answers` over what the poller tells, `health` over what a health check sees. With
+    `kills`, a worker dies once after each call of each step and each undo.
     """
 
     def __init__(self, folder: Path, url: str, *, on_a_node: bool = True) -> None:
@@ -140,6 +141,8 @@ class WorkflowBench:
         self.hanging: set[str] = set()
         self.claimed: dict[str, Json] = {}
         self.taken: dict[str, Json] = {}
+        self.updated: dict[str, Json] = {}
+        self.health: Callable[[dict[str, Any]], dict[str, Any]] = lambda report: report
         self.kills = False
         self.answers: Callable[[dict[str, Json]], dict[str, Json] | None] = lambda answer: answer
         self.observe: Observer = lambda _context, _name, _outcome: None
@@ -276,12 +279,12 @@ class WorkflowBench:
         if asked is None:
             return  # somebody who cancelled has woken it
         assert asked.question is not None
-        facts = self._answer(asked.question)
+        facts = self._answer(asked.question, asked.until)
         facts = None if facts is None else self.answers(facts)
         outcome = "timed-out" if facts is None else "answered"
         assert waiting.wake(asked, {"outcome": outcome, **(facts or {})})
 
-    def _answer(self, question: Question) -> dict[str, Json] | None:
+    def _answer(self, question: Question, until: datetime) -> dict[str, Json] | None:
         """What the world says in the end; None when it says nothing."""
         try:
             match question:
@@ -297,6 +300,9 @@ class WorkflowBench:
                 case SshAnswers(not_boot_id=old):
                     boot_id = self.shell.boot_id(self.world.endpoint(SERVER_ID))
                     return None if boot_id == old else {"boot_id": boot_id}
+                case TimePassed():
+                    self.clock.now = until
+                    return None
                 case PowerIs(state=state):
                     return {"state": state} if self.power.value == state else None
         except ServerUnreachable:
@@ -332,7 +338,7 @@ class WorkflowBench:
         server = FakeServer(host_key, login)
 
         def health(_argv: Any, _stdin: bytes) -> CommandResult:
-            return CommandResult(0, json.dumps(healthy(server.boot_id)), "")
+            return CommandResult(0, json.dumps(self.health(healthy(server.boot_id))), "")
 
         def systemctl(argv: Any, _stdin: bytes) -> CommandResult:
             if argv[1] == "reboot":
@@ -399,7 +405,16 @@ class WorkflowBench:
         return {"databases": [], "left": [], "warnings": []}
 
     def _apply_updates(self, _request: RunRequest, _given: dict[str, Any]) -> dict[str, Json]:
-        return {"reboot": {"reasons": ["a new kernel"]}, "warnings": []}
+        usual: dict[str, Json] = {
+            "lists": {"updated_at": "2026-01-01T00:00:00Z", "releases": []},
+            "pending": [{"name": "linux-image", "before": "1", "after": "2", "security": True}],
+            "packages_before": {"linux-image": "1"},
+            "packages_after": {"linux-image": "2"},
+            "kept_back": [],
+            "warnings": [],
+            "reboot": {"reasons": ["a new kernel"]},
+        }
+        return {**usual, **self.updated}
 
     # ------------------------------------------------------------ playbooks
 
@@ -485,6 +500,7 @@ def healthy(boot_id: str) -> dict[str, Any]:
         "kernel": "6.1.0",
         "uptime_seconds": 60.0,
         "system_state": "running",
+        "starting_units": [],
         "failed_units": [],
         "listeners": [],
         "filesystems": [],

@@ -29,6 +29,8 @@ def test_prepare_is_idempotent_and_says_what_it_found(start_test_cell: StartCell
     assert first.facts["distribution"] == "Debian"
     assert first.facts["unattended_upgrades"] == "absent"
     assert first.facts["python_apt"] is True
+    needrestart = (cell.root_dir / "etc/needrestart/conf.d/managed.conf").read_text()
+    assert "^managed-run-" in needrestart
     assert (cell.root_dir / "var/lib/managed").stat().st_mode & 0o777 == 0o700
 
 

@@ -222,12 +222,15 @@ def test_snapshots_are_listed_newest_first_and_verified_later(bench: JobBench) -
     for number, hours in (("a", 1), ("b", 2)):
         time = START + timedelta(hours=hours)
         kept = KeptObject("m", "0" * 64)
-        record = SnapshotRecord(number, bench.server_id, job.job_id, time, 5, 7, kept, kept)
+        record = SnapshotRecord(
+            number, bench.server_id, job.job_id, time, 5, 7, kept, kept, health={"seen": number}
+        )
         catalogue.add(record)
         catalogue.add(record)
     assert [r.snapshot_id for r in catalogue.of_server(bench.server_id)] == ["b", "a"]
     catalogue.mark_verified("a", {"paths": 5}, START)
     assert catalogue.get("a").verified_at == START
+    assert catalogue.get("a").health == {"seen": "a"}
     assert catalogue.get("b").verified_at is None
 
 

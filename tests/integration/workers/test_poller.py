@@ -18,7 +18,7 @@ from sqlalchemy import update
 from managed.domain.connections import Endpoint
 from managed.domain.errors import Json
 from managed.domain.jobs import Job, JobStatus
-from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers
+from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers, TimePassed
 from managed.domain.runs import RunReport, RunRequest
 from managed.drivers.fakes.runs import FakePolls, FakeRuns, Performed
 from managed.drivers.fakes.shell import FakeServer, FakeShell
@@ -153,6 +153,15 @@ def test_a_silent_server_leaves_the_question_open_until_its_time_is_over(stage: 
     assert stage.answer(job) == {"outcome": "timed-out"}
 
 
+def test_a_wait_for_time_alone_ends_when_it_is_over(stage: Stage) -> None:
+    job = stage.ask(TimePassed())
+    stage.poll()
+    assert stage.answer(job) is None
+    stage.bench.clock.pass_time(minutes=31)
+    stage.poll()
+    assert stage.answer(job) == {"outcome": "timed-out"}
+
+
 def test_another_boot_is_waited_for(stage: Stage) -> None:
     job = stage.ask(SshAnswers(not_boot_id=stage.server.boot_id))
     stage.poll()
@@ -275,7 +284,7 @@ def test_a_server_cannot_forge_events_or_block_its_own_log(stage: Stage, forged:
     stage.poll()
     assert stage.answer(job)["exit_status"] == 0
     last = stage.bench.events.after(job.job_id, 0)[-1]
-    assert (last.type, last.data["lines"]) == ("run_output", ["begun", line, "\0"])
+    assert (last.type, last.data["lines"]) == ("run_output", ["begun", line, r"\x00"])
 
 
 def test_what_cannot_be_written_does_not_keep_a_wait_from_its_end(

@@ -16,6 +16,7 @@ from managed.domain.health import (
     health_problems,
     health_regressions,
     health_report,
+    still_coming,
 )
 
 SITE = ProbeResult("http://127.0.0.1/", 200, "aa", "")
@@ -24,6 +25,7 @@ WELL = HealthReport(
     kernel="6.1",
     uptime_seconds=10,
     system_state="running",
+    starting_units=(),
     failed_units=(),
     listeners=(Listener("tcp", "192.0.2.1", 80, "nginx"), Listener("udp", "::", 40000, "named")),
     filesystems=(Filesystem("/", False, 50, 10),),
@@ -92,6 +94,37 @@ def test_a_site_that_was_not_asked_again_is_not_taken_for_well() -> None:
 @pytest.mark.parametrize(("state", "settled"), [("starting", False), ("degraded", True)])
 def test_settled_means_that_the_boot_has_ended(state: str, settled: bool) -> None:
     assert changed(system_state=state).is_settled is settled
+
+
+def test_a_boot_that_has_not_ended_is_waited_for_and_says_by_what_it_is_held_up() -> None:
+    booting = changed(system_state="starting", starting_units=("mariadb.service",))
+    expected = ("the system is starting", "unit mariadb.service is still starting")
+
+    assert still_coming(booting, None) == expected
+    assert still_coming(booting, WELL) == expected
+    assert health_problems(booting) == expected
+    assert still_coming(changed(starting_units=("mariadb.service",)), WELL) == ()
+
+
+def test_what_was_up_before_may_come_by_itself() -> None:
+    refused = ProbeResult(SITE.url, 0, "", "refused")
+    late = changed(listeners=WELL.listeners[1:], probes=(refused,))
+
+    assert still_coming(late, WELL) == (
+        "nothing listens on tcp port 80 any more",
+        f"{SITE.url} answers refused",
+    )
+    assert still_coming(late, None) == ()
+
+
+def test_what_was_not_up_before_and_what_time_does_not_mend_is_not_waited_for() -> None:
+    refused = changed(probes=(ProbeResult(SITE.url, 0, "", "refused"),))
+    booting = changed(system_state="starting")
+    ill = changed(failed_units=("a.service",), filesystems=(), dpkg_problems=("half",))
+
+    assert still_coming(refused, refused) == ()
+    assert still_coming(booting, booting) == ()
+    assert still_coming(ill, WELL) == ()
 
 
 @pytest.mark.parametrize("document", [{}, {"boot_id": None}, {"boot_id": []}])

@@ -172,6 +172,16 @@ def test_read_only_on_purpose_is_no_problem() -> None:
     ) == {"/b c"}
 
 
+def test_only_units_whose_job_is_under_way_are_starting() -> None:
+    listing = (
+        "  84 mariadb.service            start running\n"
+        " 2   multi-user.target          start waiting\n"
+    )
+
+    assert check_health.starting_units(listing) == ["mariadb.service"]
+    assert check_health.starting_units("No jobs running.\n") == []
+
+
 @contextmanager
 def web_server(status: int) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):

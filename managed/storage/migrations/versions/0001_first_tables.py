@@ -218,6 +218,7 @@ def upgrade() -> None:
         sa.Column("layout_sha256", sa.String(length=64), nullable=False),
         sa.Column("verified_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("verification", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("health", sa.JSON(none_as_null=True), nullable=True),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_snapshots_job_id")),
         sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_snapshots_server_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_snapshots")),
