@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -138,11 +140,16 @@ def test_client_reads_on_after_a_broken_stream(
     bench.end_job(job)
     whole = ManagedClient._stream
 
-    def broken(client: ManagedClient, job_id: str, after: int) -> Any:
-        for number, event in enumerate(whole(client, job_id, after)):
-            if number == 2:
-                raise httpx.ReadError("the connection broke")
-            yield event
+    @contextmanager
+    def broken(client: ManagedClient, job_id: str, after: int) -> Iterator[Iterator[Any]]:
+        def first_two(events: Iterator[Any]) -> Iterator[Any]:
+            for number, event in enumerate(events):
+                if number == 2:
+                    raise httpx.ReadError("the connection broke")
+                yield event
+
+        with whole(client, job_id, after) as events:
+            yield first_two(events)
 
     monkeypatch.setattr(ManagedClient, "_stream", broken)
     seqs = [event["seq"] for event in live.events(job.job_id)]
