@@ -5,7 +5,6 @@ A child that dies is started again; when this process dies, the kernel ends the 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -29,6 +28,7 @@ from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.server_process import ServerProcess
 from managed.lab.apt_cache import apt_cache_server, guest_proxy_url
 from managed.lab.local_node import register_local_node
+from managed.lab.locks import only_holder
 from managed.lab.ports import free_port, kept_port
 from managed.lab.s3_server import S3ServerSettings, s3_server
 from managed.settings import Settings
@@ -232,21 +232,16 @@ def embedded_s3_keys(settings: Settings) -> S3Settings | None:
 @contextmanager
 def only_service(settings: Settings) -> Iterator[None]:
     """Hold the state folder; Conflict when another service holds it. Its pid is in the file."""
-    settings.state.mkdir(parents=True, exist_ok=True)
-    with (settings.state / "service.pid").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise Conflict(
-                f"a service (process {file.read().strip() or 'unknown'}) uses {settings.state}",
-                hint="Stop it, or set MANAGED_STATE_DIR to another folder.",
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    with only_holder(
+        service_lock(settings),
+        f"a service uses {settings.state}",
+        hint="Stop it, or set MANAGED_STATE_DIR to another folder.",
+    ):
         yield
-        file.truncate(0)
+
+
+def service_lock(settings: Settings) -> Path:
+    return settings.state / "service.pid"
 
 
 def serve(settings: Settings, say: Say) -> int:
