@@ -13,7 +13,8 @@ from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import NewNode
 from api.routes._common import Reference, problems
-from api.schemas import NodeView, Page
+from api.schemas import NodeView
+from api.views import Page
 from managed.domain.errors import NotFound
 from managed.domain.servers import Node, checked_name
 

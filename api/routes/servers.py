@@ -20,12 +20,12 @@ from api.routes.nodes import node_named
 from api.schemas import (
     EnrolledServerView,
     JobDetailView,
-    Page,
     ServerDetailView,
     ServerView,
     SnapshotView,
     SubmittedServerView,
 )
+from api.views import Page
 from managed.domain.connections import KeyPair
 from managed.domain.errors import InvalidInput
 from managed.domain.jobs import JobKind
