@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import CallerDependency
+from api.auth import CallerDependency, TokenFirst
 from api.dependencies import Services, ServicesDependency
 from api.examples import EVENT
 from api.idempotency import Answer, IdempotencyKey, once
@@ -36,7 +36,7 @@ from managed.domain.servers import Server
 from managed.domain.submissions import restore_refusal, submission_refusal
 from managed.storage.following import progress_of
 
-router = APIRouter(prefix="/v1", tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"], route_class=TokenFirst)
 
 _EVENTS_PER_PAGE = 500
 _LARGEST_NUMBER = 2**53

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
-from api.auth import CallerDependency
+from api.auth import CallerDependency, TokenFirst
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import NewNode
@@ -18,7 +18,7 @@ from api.views import Page
 from managed.domain.errors import NotFound
 from managed.domain.servers import Node, checked_name
 
-router = APIRouter(prefix="/v1/nodes", tags=["nodes"])
+router = APIRouter(prefix="/v1/nodes", tags=["nodes"], route_class=TokenFirst)
 
 
 @router.post("", status_code=201, response_model=NodeView, responses=problems(409, 413))

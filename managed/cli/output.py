@@ -78,7 +78,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: st
     """A plain table; `empty` is said instead when there is no row. Colours words of status."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=column in ("id", "job", "kind", "status", "when"))
+        # Folded, not cut: what is shown is to be read and copied.
+        no_wrap = column in ("id", "job", "kind", "status", "when")
+        table.add_column(column, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console().print(table if table.row_count else empty)

@@ -40,17 +40,26 @@ _START_SECONDS: Final = 180.0
 _WORKER_STOP_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _LONGEST_PAUSE: Final = 30.0
+# A part that has run this long has come up well: what went wrong before is forgotten.
+_WELL_SECONDS: Final = 120.0
 
 
 @dataclass
 class Part:
-    """One child and how often it had to be started again of late."""
+    """One child, and how often in a row it had to be started again soon after it was started."""
 
     name: str
     process: ServerProcess
     stop_seconds: float = _STOP_SECONDS
     failures: int = 0
+    started: float = field(default_factory=time.monotonic)
     next_start: float = 0.0
+
+    def count_failure(self, now: float) -> None:
+        """It has ended: when it may be started again, later each time unless it had run well."""
+        self.failures = self.failures + 1 if now - self.started < _WELL_SECONDS else 1
+        self.next_start = now + min(2.0**self.failures, _LONGEST_PAUSE)
+        self.started = now
 
 
 @dataclass
@@ -94,8 +103,7 @@ class EmbeddedService:
                     self._start_again(part)
 
     def _start_again(self, part: Part) -> None:
-        part.failures += 1
-        part.next_start = time.monotonic() + min(2.0**part.failures, _LONGEST_PAUSE)
+        part.count_failure(time.monotonic())
         self.say(f"{part.name} ended; starting it again")
         try:
             part.process.start()
@@ -245,14 +253,24 @@ def service_lock(settings: Settings) -> Path:
 
 
 def serve(settings: Settings, say: Say) -> int:
-    """Run the service until SIGTERM or Ctrl-C; the exit status."""
-    stopped = threading.Event()
+    """Run the service until SIGTERM or Ctrl-C; the exit status. KeyboardInterrupt when one of them
+    comes before all is up; nothing stays running then.
+    """
+    stopped, is_up = threading.Event(), threading.Event()
+
+    def stop(*_: object) -> None:
+        is_first = not stopped.is_set()
+        stopped.set()
+        if is_first and not is_up.is_set():
+            raise KeyboardInterrupt
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, stop)
     service = EmbeddedService(settings, say)
     with only_service(settings):
-        service.start()
         try:
+            service.start()
+            is_up.set()
             say(f"managed serves on {service_url(settings)} (documentation: /docs)")
             say(f"token: {settings.api_token}   logs: {settings.state / 'log'}")
             service.keep_running(stopped)

@@ -67,6 +67,14 @@ def test_wrong_token_is_refused(bench: ApiBench, header: str) -> None:
     problem(answer, 401, "unauthorized")
 
 
+@pytest.mark.parametrize("path", ["/v1/servers", "/v1/nodes", f"/v1/jobs/{UNKNOWN}/cancel"])
+@pytest.mark.parametrize("body", [b"{", b"\xff", b'{"name": 7}'])
+def test_a_strangers_body_is_not_looked_at(bench: ApiBench, path: str, body: bytes) -> None:
+    with TestClient(bench.app) as stranger:
+        answer = stranger.post(path, content=body, headers={"Content-Type": "application/json"})
+    problem(answer, 401, "unauthorized")
+
+
 def test_unknown_route_and_method(api: TestClient) -> None:
     problem(api.get("/v1/nothing"), 404, "not-found")
     problem(api.put("/v1/servers"), 405, "method-not-allowed")
