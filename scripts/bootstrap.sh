@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prepares this clone: system packages by apt, Python packages into .venv. Run again it does nothing
-# unless requirements.txt, packages.txt or this file have changed. `--force` does it all again.
+# unless requirements, packages.txt or this file have changed. `--force` does it all again.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -19,7 +19,7 @@ fail() {
 }
 
 fingerprint() {
-    { cat requirements.txt "$packages_file" scripts/bootstrap.sh; printf '%s\n' "$root"; } | sha256sum
+    { cat requirements*.txt "$packages_file" scripts/bootstrap.sh; printf '%s\n' "$root"; } | sha256sum
 }
 
 is_done() {
@@ -172,18 +172,28 @@ install_packages() {
     stop_new_services "${missing[@]}"
 }
 
+pip_install() {
+    exec .venv/bin/python -m pip install --no-input --disable-pip-version-check \
+        --progress-bar off --require-hashes "$@"
+}
+
+fail_pip() {
+    fail "the Python packages could not be installed." \
+        "See the end of $log; does pip reach your package registry?"
+}
+
 make_environment() {
     if ! .venv/bin/python -c '' 2>/dev/null; then
         quietly "making the Python environment .venv" python3 -m venv --clear .venv ||
             fail "python3 -m venv did not work." "See the end of $log."
     fi
     .venv/bin/python -m pip --version >>"$log" 2>&1 || .venv/bin/python -m ensurepip >>"$log" 2>&1
+    # libvirt's binding is compiled: by what is locked too, not by whatever is newest that day.
+    quietly "installing what Python packages are built with" \
+        pip_install --requirement requirements-build.txt || fail_pip
     # Without --no-compile pip compiles the 50,000 files of the package ansible, of which few are used.
     quietly "installing the locked Python packages (a minute or two the first time)" \
-        .venv/bin/python -m pip install --no-input --disable-pip-version-check --progress-bar off \
-        --no-compile --require-hashes --requirement requirements.txt ||
-        fail "the Python packages could not be installed." \
-            "See the end of $log; does pip reach your package registry?"
+        pip_install --no-compile --no-build-isolation --requirement requirements.txt || fail_pip
 }
 
 # The program `managed`, and this clone on Python's path: its files are used where they are.

@@ -69,11 +69,11 @@ def _show(error: ManagedError, *, as_json: bool) -> None:
         sys.stderr.write(json.dumps({"error": error.as_json()}) + "\n")
         return
     console = Console(stderr=True)
-    console.print(Text("error:", "bold red"), plain(error.message))
+    console.print(Text("error:", "bold red"), plain(error.message), soft_wrap=True)
     if error.hint:
-        console.print(plain(error.hint, "dim"))
+        console.print(plain(error.hint, "dim"), soft_wrap=True)
     if log := error.details.get("log"):
-        console.print(plain(log, "dim"))
+        console.print(plain(log, "dim"), soft_wrap=True)
 
 
 def _show_misuse(error: TyperException, *, as_json: bool) -> None:
