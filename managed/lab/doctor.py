@@ -79,7 +79,6 @@ TOOLS: Final = (
     Tool("unshare", "util-linux"),
     Tool("mmdebstrap", "mmdebstrap"),
     Tool("mksquashfs", "squashfs-tools", "-version"),
-    Tool("gpgv", "gpgv"),
     Tool("dpkg-deb", "dpkg"),
     Tool("systemd-nspawn", "systemd-container", need=Need.TESTS),
     Tool("sshd", "openssh-server", "", Need.TESTS),
@@ -100,6 +99,7 @@ def examine(settings: Settings) -> list[Finding]:
         _permission,
         *(lambda tool=tool: tool_finding(tool) for tool in TOOLS),
         _postgresql,
+        _signatures,
         _keyring,
         lambda: _disk(settings.state),
         _memory,
@@ -187,6 +187,13 @@ def _postgresql() -> Finding:
     version = found[-1].parts[-3] if found else "not installed"
     remedy = "Run: apt-get install postgresql"
     return Finding("PostgreSQL", bool(found), version, remedy, Need.TESTS)
+
+
+def _signatures() -> Finding:
+    """What apt checks a mirror's signatures with: Debian 13's has sqv, earlier ones gpgv."""
+    found = next((path for name in ("sqv", "gpgv") if (path := shutil.which(name))), None)
+    remedy = "Run: apt-get install gpgv"
+    return Finding("signature check", found is not None, found or "neither sqv nor gpgv", remedy)
 
 
 def _keyring() -> Finding:

@@ -92,6 +92,7 @@ def test_doctor_tells_of_each_check_and_fails_on_what_is_required(
     assert checks["disk space"]["status"] == "missing"
     assert "MANAGED_STATE_DIR" in checks["disk space"]["remedy"]
     assert {"Python", "qemu-system-x86_64", "libvirtd", "permission", "KVM"} <= set(checks)
+    assert {"ip", "signature check", "dpkg-deb", "ansible-playbook"} <= set(checks)
 
 
 def commands(
