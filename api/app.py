@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -36,6 +37,22 @@ _TAGS = [
 ]
 
 
+class ManagedApi(FastAPI):
+    """FastAPI documents every model as application/json; our errors are problem documents."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for path in document["paths"].values():
+                for operation in path.values():
+                    for status, answer in operation["responses"].items():
+                        if status >= "400":
+                            content = answer["content"]
+                            content[errors.MEDIA_TYPE] = content.pop("application/json")
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
 def create_app(installation: Installation, send: Callable[[str], None]) -> FastAPI:
     """The application over an installation; `send` tells the workers of a job (its id)."""
     services = services_of(installation, send)
@@ -51,7 +68,7 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
             with suppress(asyncio.CancelledError):
                 await looking
 
-    app = FastAPI(
+    app = ManagedApi(
         title="managed",
         version="1",
         description=_DESCRIPTION,

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from api.examples import CUSTOMER_KEY, HOST_KEY
 from managed.domain.jobs import CLOCKS_KEYS
 from managed.domain.servers import DISK_GIB, MEMORY_MIB, VCPUS, OperatingSystem
 
@@ -96,7 +97,7 @@ class NewServer(Request):
                     "vcpus": 2,
                     "memory_mib": 2048,
                     "disk_gib": 10,
-                    "authorized_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI… anna"],
+                    "authorized_keys": [f"{CUSTOMER_KEY} anna"],
                     "forwards": [{"guest_port": 80}],
                 }
             ]
@@ -128,7 +129,7 @@ class Enrolment(Request):
                     "address": "192.0.2.10",
                     "ssh_port": 22,
                     "ssh_user": "root",
-                    "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…",
+                    "host_key": HOST_KEY,
                     "operating_system": "debian-12",
                 }
             ]

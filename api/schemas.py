@@ -2,55 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from api import examples
+from api.views import Document, View, shown_as
 from managed.domain.events import Event
 from managed.domain.jobs import Job, JobKind, JobStatus, StepResult, StepStatus
 from managed.domain.rescue import RescueSession
 from managed.domain.servers import Node, Server, ServerOrigin, ServerStatus
 from managed.domain.snapshots import SnapshotRecord
 
-Item = TypeVar("Item")
-Document = Annotated[Mapping[str, Any], Field(examples=[{}])]
-
-SERVER_ID = "1f6ad3c4-8b0e-4f5c-9f55-0c6d5a4f8e21"
-JOB_ID = "9f0d6a3e-52b4-4a55-b1f7-7a2f0f6c1d10"
-
-
-class View(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Page(View, Generic[Item]):
-    """One page. `next` is the cursor of the page after it, or null at the end."""
-
-    items: list[Item]
-    next: str | None = None
-
 
 class Problem(View):
     """RFC 9457. `code` is stable, `hint` says what to do, `data` holds the particulars."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "urn:managed:problem:server-busy",
-                    "title": "Another job is working on this server",
-                    "status": 409,
-                    "detail": "a patch job is working on this server",
-                    "instance": "urn:uuid:0d3f2f0e-9b0a-4d0e-8a11-6a3a6d4b7c55",
-                    "code": "server-busy",
-                    "hint": f"Wait for job {JOB_ID} to end, or cancel it.",
-                    "data": {"server_id": SERVER_ID, "job_id": JOB_ID, "job_kind": "patch"},
-                }
-            ]
-        }
-    )
+    model_config = shown_as(examples.PROBLEM)
     type: str
     title: str
     status: int
@@ -62,10 +31,11 @@ class Problem(View):
 
 
 class NodeView(View):
+    model_config = shown_as(examples.NODE)
     id: str
-    name: str = Field(examples=["local"])
-    libvirt_uri: str = Field(examples=["qemu:///system"])
-    storage_dir: str = Field(examples=["/var/lib/managed/disks"])
+    name: str
+    libvirt_uri: str
+    storage_dir: str
 
     @classmethod
     def of(cls, node: Node) -> NodeView:
@@ -78,27 +48,29 @@ class NodeView(View):
 
 
 class ForwardView(View):
-    host_port: int = Field(examples=[20000])
-    guest_port: int = Field(examples=[22])
+    model_config = shown_as(examples.FORWARD)
+    host_port: int
+    guest_port: int
 
 
 class ServerView(View):
     """`host_key` is the pinned SSH host key; empty until the installer has made it."""
 
-    id: str = Field(examples=[SERVER_ID])
-    name: str = Field(examples=["shop"])
+    model_config = shown_as(examples.SERVER)
+    id: str
+    name: str
     origin: ServerOrigin
     status: ServerStatus
-    address: str = Field(examples=["127.0.0.1"])
-    ssh_port: int = Field(examples=[20000])
-    ssh_user: str = Field(examples=["root"])
+    address: str
+    ssh_port: int
+    ssh_user: str
     host_key: str
-    operating_system: str = Field(examples=["debian-12"])
+    operating_system: str
     node_id: str | None
-    vcpus: int | None = Field(examples=[2])
-    memory_mib: int | None = Field(examples=[2048])
-    disk_gib: int | None = Field(examples=[10])
-    disk_serial: str | None = Field(examples=["srv-5f5c9f550c6d5a4f"])
+    vcpus: int | None
+    memory_mib: int | None
+    disk_gib: int | None
+    disk_serial: str | None
     bridge: str | None
     forwards: list[ForwardView]
     created_at: datetime | None
@@ -135,9 +107,10 @@ class RescueSessionView(View):
     at `expires_at`, or with its job when that is null.
     """
 
+    model_config = shown_as(examples.RESCUE_SESSION)
     id: str
-    job_id: str = Field(examples=[JOB_ID])
-    host_key: str = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"])
+    job_id: str
+    host_key: str
     started_at: datetime
     expires_at: datetime | None
 
@@ -153,6 +126,7 @@ class RescueSessionView(View):
 
 
 class ServerDetailView(ServerView):
+    model_config = shown_as(examples.SERVER_DETAIL)
     rescue_session: RescueSessionView | None
 
     @classmethod
@@ -162,7 +136,8 @@ class ServerDetailView(ServerView):
 
 
 class StepView(View):
-    name: str = Field(examples=["update"])
+    model_config = shown_as(examples.STEP)
+    name: str
     status: StepStatus
     attempt: int
     started_at: datetime
@@ -188,12 +163,13 @@ class JobView(View):
     it waits; `ending` is set while what was done is taken back, and tells how the job will end.
     """
 
-    id: str = Field(examples=[JOB_ID])
-    server_id: str = Field(examples=[SERVER_ID])
+    model_config = shown_as(examples.JOB)
+    id: str
+    server_id: str
     kind: JobKind
     status: JobStatus
     parameters: Document
-    requested_by: str = Field(examples=["api-token"])
+    requested_by: str
     run_key: str | None
     created_at: datetime
     started_at: datetime | None
@@ -201,8 +177,8 @@ class JobView(View):
     deadline: datetime
     present_step: str
     attempt: int
-    waiting_for: str | None = Field(examples=["ssh-answers"])
-    question: Document | None = Field(examples=[{"kind": "ssh-answers", "not_boot_id": ""}])
+    waiting_for: str | None
+    question: Document | None
     question_until: datetime | None
     ending: JobStatus | None
     cancel_requested: str
@@ -217,6 +193,7 @@ class JobView(View):
 class JobDetailView(JobView):
     """A job with what it has done so far."""
 
+    model_config = shown_as(examples.JOB_DETAIL)
     steps: list[StepView]
 
     @classmethod
@@ -253,6 +230,7 @@ def _job_fields(job: Job) -> dict[str, Any]:
 class SubmittedServerView(View):
     """A server and the job that works on it."""
 
+    model_config = shown_as(examples.SUBMITTED_SERVER)
     server: ServerView
     job: JobDetailView
 
@@ -262,10 +240,11 @@ class EnrolledServerView(View):
     for a job of the kind `enrol`.
     """
 
+    model_config = shown_as(examples.ENROLLED_SERVER)
     server: ServerView
-    public_key: str = Field(examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"])
+    public_key: str
     authorized_keys_line: str
-    next: str = Field(examples=[f"/v1/servers/{SERVER_ID}/jobs"])
+    next: str
 
 
 class HostKeyView(View):
@@ -273,16 +252,18 @@ class HostKeyView(View):
     channel before you pin it.
     """
 
+    model_config = shown_as(examples.SHOWN_HOST_KEY)
     address: str
     port: int
     host_key: str
     trusted: Literal[False] = False
-    fingerprint: str = Field(examples=["SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDvdIwVqmXnsQ0uZKg"])
+    fingerprint: str
 
 
 class SnapshotView(View):
     """A backup; without `verified_at` nobody has verified it and it is not restored from."""
 
+    model_config = shown_as(examples.SNAPSHOT)
     id: str
     server_id: str
     job_id: str
@@ -307,9 +288,10 @@ class SnapshotView(View):
 
 
 class EventView(View):
+    model_config = shown_as(examples.EVENT)
     seq: int
     at: datetime
-    type: str = Field(examples=["step_started"])
+    type: str
     data: Document
 
     @classmethod
@@ -320,9 +302,11 @@ class EventView(View):
 class EventsView(View):
     """Events after the one asked for. When `is_complete` no more will follow."""
 
+    model_config = shown_as(examples.EVENTS)
     items: list[EventView]
     is_complete: bool
 
 
 class HealthView(View):
-    status: str = Field(examples=["ok"])
+    model_config = shown_as(examples.HEALTH)
+    status: str

@@ -43,5 +43,5 @@ def require_space(directory: Path, mebibytes: int) -> None:
         raise MissingRequirement(
             f"Building this image needs {mebibytes} MiB free at {directory}, "
             f"but only {free} MiB are left.",
-            hint="Free some space, or choose another place with --output.",
+            hint="Free some space, or choose another place with MANAGED_IMAGES_DIR.",
         )

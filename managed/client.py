@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
 
@@ -106,22 +107,26 @@ class ManagedClient:
     def events(self, job_id: str, after: int = 0) -> Iterator[Document]:
         """The job's events numbered above `after` as {"seq", "at", "type", "data"}, live, until
         its last one. A lost connection is made again and goes on where it broke; ApiUnreachable
-        when the API stays away for two minutes.
+        when for two minutes no stream can be opened, however long the last one was silent before.
         """
-        pause, lost_at = _FIRST_PAUSE, time.monotonic()
+        pause = _FIRST_PAUSE
+        lost_at: float | None = None
         while True:
             try:
-                for event in self._stream(job_id, after):
-                    after = event["seq"]
-                    pause, lost_at = _FIRST_PAUSE, time.monotonic()
-                    yield event
-                    lost_at = time.monotonic()
+                with self._stream(job_id, after) as events:
+                    lost_at = None
+                    for event in events:
+                        after = event["seq"]
+                        pause = _FIRST_PAUSE
+                        yield event
                 if self._is_complete(job_id, after):
                     return
             except (httpx.TransportError, ApiUnreachable, ApiProblem) as error:
                 if isinstance(error, ApiProblem) and error.status < 500:
                     raise
-                if time.monotonic() - lost_at > _PATIENCE_SECONDS:
+                now = time.monotonic()
+                lost_at = now if lost_at is None else lost_at
+                if now - lost_at > _PATIENCE_SECONDS:
                     raise ApiUnreachable(f"the event stream broke: {error}") from error
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -141,7 +146,9 @@ class ManagedClient:
         page = _document(response)
         return bool(page["is_complete"]) and not page["items"]
 
-    def _stream(self, job_id: str, after: int) -> Iterator[Document]:
+    @contextmanager
+    def _stream(self, job_id: str, after: int) -> Iterator[Iterator[Document]]:
+        """An open stream of the events above `after`; entered when the API has answered well."""
         with self._http.stream(
             "GET",
             f"/v1/jobs/{job_id}/events",
@@ -151,7 +158,7 @@ class ManagedClient:
             if not response.is_success:
                 response.read()
                 _document(response)
-            yield from server_sent_events(response.iter_lines())
+            yield server_sent_events(response.iter_lines())
 
     def _request(
         self, method: str, path: str, *, idempotency_key: str | None = None, **options: Any

@@ -11,16 +11,20 @@ import os
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from managed.domain.errors import InvalidInput
+
+_PREFIX: Final = "MANAGED_"
 
 
 class Settings(BaseSettings):
     """Paths below `state_dir` unless set; times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="MANAGED_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
 
     state_dir: Path = Path("var")
     images_dir: Path | None = None
@@ -106,15 +110,39 @@ class Settings(BaseSettings):
         return (self.restic or self.images / "restic" / "restic").absolute()
 
     def environment(self) -> dict[str, str]:
-        """This environment with the settings that a child of another working folder needs."""
+        """This environment with these settings and no others: for a child, whatever its folder."""
+        fields = type(self).model_fields
+        known = {_variable(name) for name in fields}
+        others = {name: text for name, text in os.environ.items() if name.upper() not in known}
+        given = {
+            _variable(name): _text(value) for name, value in self if value != fields[name].default
+        }
         return {
-            **os.environ,
+            **others,
+            **given,
             "MANAGED_STATE_DIR": str(self.state),
             "MANAGED_IMAGES_DIR": str(self.images),
         }
 
 
+def _variable(name: str) -> str:
+    return f"{_PREFIX}{name.upper()}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.absolute() if isinstance(value, Path) else value)
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once; InvalidInput that names a wrong one."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [(_variable(str(e["loc"][0])), e["msg"]) for e in error.errors()]
+        raise InvalidInput(
+            "; ".join(f"the setting {name} is wrong: {message}" for name, message in wrong),
+            hint=f"Correct {wrong[0][0]} in the environment, or unset it for the usual value.",
+        ) from error

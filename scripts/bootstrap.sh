@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prepares this clone: system packages by apt, Python packages into .venv. Run again it does nothing
-# unless requirements.txt, packages.txt or this file have changed. `--force` does it all again.
+# unless requirements, packages.txt or this file have changed. `--force` does it all again.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -19,7 +19,7 @@ fail() {
 }
 
 fingerprint() {
-    { cat requirements.txt "$packages_file" scripts/bootstrap.sh; printf '%s\n' "$root"; } | sha256sum
+    { cat requirements*.txt "$packages_file" scripts/bootstrap.sh; printf '%s\n' "$root"; } | sha256sum
 }
 
 is_done() {
@@ -32,13 +32,29 @@ last_line() {
     tail -n 20 "$log" | grep -v -e '^WARNING' -e '^==' | tail -n 1 | sed 's/^ *//' | cut -c 1-70
 }
 
+# The command that runs in the background, which Ctrl-C does not reach, and whether it may be ended.
+process=
+may_be_cut_off=yes
+
+stop_at_signal() {
+    trap '' INT TERM HUP
+    if [ -n "$process" ] && [ "$may_be_cut_off" = yes ]; then
+        kill "$process" 2>/dev/null || true
+    elif [ -n "$process" ]; then
+        say "Interrupted; a package manager must not be cut off, so waiting for its end ..."
+    fi
+    [ -z "$process" ] || wait "$process" || true
+    fail "interrupted." "Run it again; it goes on with what is missing."
+}
+
 # Runs a command with its output in the log; a line every 15 seconds tells that it lives.
 quietly() {
-    local what=$1 began=$SECONDS next=15 process status=0
+    local what=$1 began=$SECONDS next=15 status=0
     shift
     say "- $what"
     printf '\n== %s\n' "$what" >>"$log"
-    "$@" >>"$log" 2>&1 </dev/null &
+    # Without the lock, which is to end with this script.
+    "$@" >>"$log" 2>&1 </dev/null 9>&- &
     process=$!
     while sleep 0.2; kill -0 "$process" 2>/dev/null; do
         if ((SECONDS - began >= next)); then
@@ -47,6 +63,7 @@ quietly() {
         fi
     done
     wait "$process" || status=$?
+    process=
     return "$status"
 }
 
@@ -62,7 +79,8 @@ require_root() {
     [ "$(id -u)" = 0 ] && return
     command -v sudo >/dev/null || fail "installing packages needs root, and there is no sudo." \
         "Run it as root, or have these installed: $*"
-    sudo -v || fail "sudo did not let us become root." "Run it as root, or have these installed: $*"
+    # Not "sudo -v", which asks a password also of those who need none to run a command.
+    sudo true || fail "sudo did not let us become root." "Run it as root, or have these installed: $*"
 }
 
 require_space() {
@@ -113,7 +131,6 @@ missing_packages() {
 # Services that came with these packages are not ours to have running: we start our own. One of the
 # machine's owner that ran before is left alone, because its package was there before.
 stop_new_services() {
-    [ -d /run/systemd/system ] || return 0
     local package unit
     for package in "$@"; do
         case $package in
@@ -122,8 +139,13 @@ stop_new_services() {
         libvirt-daemon) unit=libvirtd ;;
         *) continue ;;
         esac
-        as_root systemctl disable --now "$unit.service" >>"$log" 2>&1 || true
-        as_root systemctl disable --now "$unit.socket" >>"$log" 2>&1 || true
+        if [ -d /run/systemd/system ]; then
+            as_root systemctl disable --now "$unit.service" >>"$log" 2>&1 || true
+            as_root systemctl disable --now "$unit.socket" >>"$log" 2>&1 || true
+        elif [ -x "/etc/init.d/$unit" ]; then
+            as_root service "$unit" stop >>"$log" 2>&1 || true
+            as_root update-rc.d "$unit" disable >>"$log" 2>&1 || true
+        fi
     done
 }
 
@@ -137,6 +159,7 @@ install_packages() {
         return
     fi
     require_root "${missing[@]}"
+    may_be_cut_off=no
     quietly "asking apt for its package lists" as_root apt-get -q update ||
         fail "apt could not fetch its package lists." "See $log; is the network or the mirror down?"
     mapfile -t missing < <(missing_packages)
@@ -145,7 +168,18 @@ install_packages() {
         -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends \
         "${missing[@]}" ||
         fail "apt could not install the packages." "See the end of $log."
+    may_be_cut_off=yes
     stop_new_services "${missing[@]}"
+}
+
+pip_install() {
+    exec .venv/bin/python -m pip install --no-input --disable-pip-version-check \
+        --progress-bar off --require-hashes "$@"
+}
+
+fail_pip() {
+    fail "the Python packages could not be installed." \
+        "See the end of $log; does pip reach your package registry?"
 }
 
 make_environment() {
@@ -154,12 +188,12 @@ make_environment() {
             fail "python3 -m venv did not work." "See the end of $log."
     fi
     .venv/bin/python -m pip --version >>"$log" 2>&1 || .venv/bin/python -m ensurepip >>"$log" 2>&1
+    # libvirt's binding is compiled: by what is locked too, not by whatever is newest that day.
+    quietly "installing what Python packages are built with" \
+        pip_install --requirement requirements-build.txt || fail_pip
     # Without --no-compile pip compiles the 50,000 files of the package ansible, of which few are used.
     quietly "installing the locked Python packages (a minute or two the first time)" \
-        .venv/bin/python -m pip install --no-input --disable-pip-version-check --progress-bar off \
-        --no-compile --require-hashes --requirement requirements.txt ||
-        fail "the Python packages could not be installed." \
-            "See the end of $log; does pip reach your package registry?"
+        pip_install --no-compile --no-build-isolation --requirement requirements.txt || fail_pip
 }
 
 # The program `managed`, and this clone on Python's path: its files are used where they are.
@@ -177,8 +211,9 @@ link_program() {
 is_done "$@" && exit 0
 mkdir -p "$(dirname "$log")"
 exec 9>"$root/var/.setup-lock"
-flock 9
+flock -n 9 || { say "Another setup is at work here; waiting for its end ..." && flock 9; }
 is_done "$@" && exit 0
+trap stop_at_signal INT TERM HUP
 : >"$log"
 say "Setting up (what programs say goes to ${log#"$root"/}):"
 require_space

@@ -10,8 +10,8 @@ from fastapi import Path, Query
 from pydantic import StringConstraints
 
 from api.dependencies import Services
-from api.errors import MEDIA_TYPE
-from api.schemas import JOB_ID, SERVER_ID, Problem
+from api.examples import JOB_ID, SERVER_ID
+from api.schemas import Problem
 from managed.domain.errors import NotFound
 from managed.domain.servers import Server
 
@@ -37,11 +37,7 @@ _MEANINGS = {
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems."""
     return {
-        status: {
-            "model": Problem,
-            "description": _MEANINGS[status],
-            "content": {MEDIA_TYPE: {}},
-        }
+        status: {"model": Problem, "description": _MEANINGS[status]}
         for status in sorted({*statuses, 401, 422, 503})
     }
 

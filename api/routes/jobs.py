@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from typing import Annotated
@@ -12,8 +13,9 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import CallerDependency
+from api.auth import CallerDependency, TokenFirst
 from api.dependencies import Services, ServicesDependency
+from api.examples import EVENT
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import Cancellation, JobRequest, NewRestore
 from api.routes._common import (
@@ -25,15 +27,16 @@ from api.routes._common import (
     problems,
     server_of,
 )
-from api.schemas import EventsView, EventView, JobDetailView, JobView, Page
+from api.schemas import EventsView, EventView, JobDetailView, JobView
 from api.sse import Followers, event_stream
+from api.views import Page
 from managed.domain.errors import InvalidInput, ManagedError
 from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.servers import Server
 from managed.domain.submissions import restore_refusal, submission_refusal
 from managed.storage.following import progress_of
 
-router = APIRouter(prefix="/v1", tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"], route_class=TokenFirst)
 
 _EVENTS_PER_PAGE = 500
 _LARGEST_NUMBER = 2**53
@@ -153,15 +156,14 @@ def cancel_job(
     responses={
         **problems(404),
         200: {
+            "model": EventsView,
             "description": "Server-sent events (`id` is the event's number, `event` its type,"
             " `data` an Event as JSON), or one page of them as JSON.",
             "content": {
                 "text/event-stream": {
-                    "example": "id: 3\nevent: step_started\n"
-                    'data: {"seq":3,"at":"2026-11-23T02:00:04Z","type":"step_started",'
-                    '"data":{"step":"update"}}\n\n'
+                    "example": f"id: {EVENT['seq']}\nevent: {EVENT['type']}\n"
+                    f"data: {json.dumps(EVENT)}\n\n"
                 },
-                "application/json": {"schema": EventsView.model_json_schema()},
             },
         },
     },

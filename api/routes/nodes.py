@@ -8,16 +8,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
-from api.auth import CallerDependency
+from api.auth import CallerDependency, TokenFirst
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import NewNode
 from api.routes._common import Reference, problems
-from api.schemas import NodeView, Page
+from api.schemas import NodeView
+from api.views import Page
 from managed.domain.errors import NotFound
 from managed.domain.servers import Node, checked_name
 
-router = APIRouter(prefix="/v1/nodes", tags=["nodes"])
+router = APIRouter(prefix="/v1/nodes", tags=["nodes"], route_class=TokenFirst)
 
 
 @router.post("", status_code=201, response_model=NodeView, responses=problems(409, 413))

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
-from api.auth import CallerDependency
+from api.auth import CallerDependency, TokenFirst
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import Enrolment, NewServer
@@ -20,12 +20,12 @@ from api.routes.nodes import node_named
 from api.schemas import (
     EnrolledServerView,
     JobDetailView,
-    Page,
     ServerDetailView,
     ServerView,
     SnapshotView,
     SubmittedServerView,
 )
+from api.views import Page
 from managed.domain.connections import KeyPair
 from managed.domain.errors import InvalidInput
 from managed.domain.jobs import JobKind
@@ -44,7 +44,7 @@ from managed.domain.servers import (
 )
 from managed.domain.submissions import chosen_forwards, mac_address, ssh_host_port
 
-router = APIRouter(prefix="/v1/servers", tags=["servers"])
+router = APIRouter(prefix="/v1/servers", tags=["servers"], route_class=TokenFirst)
 
 NameCursor = Annotated[Reference | None, Query(description="`next` of the page before.")]
 

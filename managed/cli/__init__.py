@@ -12,9 +12,11 @@ from typing import NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
 from managed.cli import cells, images, jobs, lab, servers, service, snapshots
+from managed.cli.output import plain
 from managed.domain.errors import InvalidInput, ManagedError, Unavailable
 
 REFUSED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
@@ -67,11 +69,11 @@ def _show(error: ManagedError, *, as_json: bool) -> None:
         sys.stderr.write(json.dumps({"error": error.as_json()}) + "\n")
         return
     console = Console(stderr=True)
-    console.print(f"[bold red]error:[/] {_plain(error.message)}", highlight=False)
+    console.print(Text("error:", "bold red"), plain(error.message), soft_wrap=True)
     if error.hint:
-        console.print(f"[dim]{_plain(error.hint)}[/]", highlight=False)
+        console.print(plain(error.hint, "dim"), soft_wrap=True)
     if log := error.details.get("log"):
-        console.print(str(log), style="dim", markup=False, highlight=False)
+        console.print(plain(log, "dim"), soft_wrap=True)
 
 
 def _show_misuse(error: TyperException, *, as_json: bool) -> None:
@@ -79,7 +81,3 @@ def _show_misuse(error: TyperException, *, as_json: bool) -> None:
     message = str(getattr(error, "format_message", lambda: error)())
     if message:
         _show(InvalidInput(message, hint="See: managed --help"), as_json=as_json)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from managed.cli.output import AsJson, console, print_json, print_table
+from managed.cli.output import AsJson, console, print_json, print_table, progress
 from managed.settings import settings
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ def up(
     from managed.lab.cell_image import build_cell_root
     from managed.lab.cells import start_cell
 
-    def say(line: str) -> None:
-        if not as_json:
-            console().print(line, markup=False)
-
+    say = progress(as_json=as_json)
     current = settings()
     sources = resolve_sources(
         current.debian_mirror, current.debian_security_mirror, current.apt_proxy, say

@@ -12,20 +12,24 @@ from managed.settings import settings
 
 def client() -> ManagedClient:
     """A client with the installation's token; says who asks, for the record."""
+    address = f"http://{settings().listen_address}:{settings().listen_port}"
+    return ManagedClient(address, installation_token(), requested_by=_login_name())
+
+
+def installation_token() -> str:
+    """The token of the installation; MissingRequirement where there is none, or not for us."""
     path = settings().api_token
     try:
-        token = path.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="ascii").strip()
     except PermissionError as error:
         raise MissingRequirement(
-            f"the token file {path} is not yours to read", hint="Run this again with sudo."
+            f"the token file {path} is not yours to read", hint="Run this again with sudo -E."
         ) from error
     except OSError as error:
         raise MissingRequirement(
-            f"there is no token file at {path}",
+            f"there is no installation at {settings().state}: {path} is missing",
             hint="Start the service with `make serve` first, or set MANAGED_STATE_DIR.",
         ) from error
-    address = f"http://{settings().listen_address}:{settings().listen_port}"
-    return ManagedClient(address, token, requested_by=_login_name())
 
 
 def _login_name() -> str:

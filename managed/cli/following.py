@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
-from managed.cli.output import console, duration, moment, print_fields, print_table
+from managed.cli.output import console, duration, moment, plain, print_fields, print_table
 from managed.client import ManagedClient
 from managed.lab.job_display import JobDisplay
 
@@ -35,15 +35,15 @@ def show_end(job: Mapping[str, Any]) -> None:
     """One line on how the job ended, with warnings and the error."""
     out = console()
     for warning in job["warnings"]:
-        out.print(f"[yellow]warning:[/] {escape(warning)}")
+        out.print(Text("warning:", "yellow"), plain(warning))
     colour = {"succeeded": "green", "cancelled": "yellow"}.get(job["status"], "red")
     took = duration(job["started_at"] or job["created_at"], job["finished_at"])
     out.print(f"{job['kind']} [{colour}]{job['status']}[/]" + (f" after {took}" if took else ""))
     error = job["error"] or {}
     if error:
-        out.print(f"[red]{escape(str(error.get('detail', '')))}[/]")
+        out.print(plain(error.get("detail", ""), "red"))
         if error.get("hint"):
-            out.print(f"[dim]{escape(str(error['hint']))}[/]")
+            out.print(plain(error["hint"], "dim"))
 
 
 def show_job(job: Mapping[str, Any], server: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from images.store import ImageName, built_image
-from managed.cli.output import AsJson, console, print_json, print_table, size
+from managed.cli.output import AsJson, print_json, print_table, progress, size
 from managed.settings import settings
 
 app = typer.Typer(help="The images that servers are rescued with and made from.")
@@ -22,14 +22,8 @@ def build(
     """Build what is missing or out of date. Takes a minute each, as root."""
     from images.build import build_images
 
-    out = console()
-
-    def say(line: str) -> None:
-        if not as_json:
-            out.print(line, markup=False)
-
     names = name or list(ImageName)
-    build_images(names, settings().images, say, force=force)
+    build_images(names, settings().images, progress(as_json=as_json), force=force)
     if as_json:
         print_json({"built": [image.value for image in names]})
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from managed.cli.output import AsJson, console, print_json
+from managed.cli.connection import installation_token
+from managed.cli.output import (
+    AsJson,
+    ask_somebody,
+    confirm,
+    console,
+    plain,
+    print_json,
+    progress,
+)
 from managed.domain.connections import Endpoint
-from managed.domain.errors import Conflict, NotFound
+from managed.domain.errors import Conflict, InvalidInput, NotFound
 from managed.domain.servers import Server
 from managed.settings import settings
 
@@ -29,12 +37,8 @@ def up(as_json: AsJson = False) -> None:
     from managed.lab.local_node import register_local_node
     from managed.wiring import open_installation, prepare_installation
 
-    def say(line: str) -> None:
-        if not as_json:
-            console().print(line, markup=False)
-
     prepare_installation(settings())
-    build_missing_images(settings(), say)
+    build_missing_images(settings(), progress(as_json=as_json))
     node = register_local_node(open_installation(settings()))
     if as_json:
         print_json({"node": node.name, "id": node.node_id, "libvirt_uri": node.libvirt_uri})
@@ -48,18 +52,17 @@ def down(
     as_json: AsJson = False,
 ) -> None:
     """Pull the plug of every server on this machine and end its private libvirt."""
-    from managed.lab.libvirtd import PrivateLibvirtd
+    from managed.lab.local_node import end_local_servers
     from managed.lab.service import only_service
 
-    if not yes:
-        typer.confirm("Every server of this lab is powered off. Go on?", abort=True)
-    if os.geteuid() == 0:
-        with only_service(settings()):
-            PrivateLibvirtd(settings().state).stop_everything()
+    confirm("Every server of this lab is powered off. Go on?", yes=yes, as_json=as_json)
+    with only_service(settings()):
+        ended = end_local_servers(settings())
     if as_json:
-        print_json({"down": True})
+        print_json({"ended": ended})
     else:
-        console().print("the lab is down; disks are kept")
+        names = ", ".join(ended) or "no server was running"
+        console().print(plain(f"ended: {names}; disks are kept"))
 
 
 @app.command()
@@ -68,12 +71,25 @@ def ssh(
     command: Annotated[
         list[str] | None, typer.Argument(help="A command; without, a shell. After --.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Log into a server (or its open rescue session) as we do, with its pinned host key."""
-    from managed.lab.interactive_ssh import interactive_ssh
+    """Log into a server (or its open rescue session) as we do, with its pinned host key.
 
+    As JSON: what a command answered, and its exit status. A shell has no such form.
+    """
+    from managed.lab.interactive_ssh import answered_ssh, interactive_ssh
+
+    if as_json and not command:
+        raise InvalidInput(
+            "a shell is for people, not for --json",
+            hint=f"Give a command: managed lab ssh --json {name} -- uptime",
+        )
     endpoint = _endpoint(name)[1]
-    raise typer.Exit(interactive_ssh(endpoint, command or [], settings().runtime))
+    if not as_json:
+        raise typer.Exit(interactive_ssh(endpoint, command or [], settings().runtime))
+    done = answered_ssh(endpoint, command or [], settings().runtime)
+    print_json({"exit_status": done.returncode, "stdout": done.stdout, "stderr": done.stderr})
+    raise typer.Exit(done.returncode)
 
 
 @app.command("break")
@@ -88,9 +104,12 @@ def break_(
     server, endpoint, installation = _endpoint(name)
     if server.node_id is None:
         raise Conflict(f"{name} is not a server of this lab", hint="Only those may be broken.")
-    if not yes and not sys.stdin.isatty():
-        raise Conflict(f"nobody is here to confirm that {name} be destroyed", hint="Give --yes.")
     if not yes:
+        ask_somebody(as_json=as_json)
+        if not sys.stdin.isatty():
+            raise Conflict(
+                f"nobody is here to confirm that {name} be destroyed", hint="Give --yes."
+            )
         console().print(f"[red]This erases the partition table, /boot and /etc of {name}.[/]")
         if typer.prompt("Type the server's name to go on") != name:
             raise typer.Abort
@@ -105,6 +124,8 @@ def break_(
 def _endpoint(name: str) -> tuple[Server, Endpoint, Installation]:
     from managed.wiring import open_installation
 
+    # Whoever may read the token has an installation, and it is his.
+    installation_token()
     installation = open_installation(settings())
     server = installation.inventory.by_name(name)
     if server is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,6 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from managed.domain.errors import InvalidInput
+from managed.domain.text import without_controls
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -35,9 +38,36 @@ _COLOURS = {
 }
 
 
-def console() -> Console:
-    """Standard output as it is now."""
-    return Console(highlight=False)
+def console(*, as_json: bool = False) -> Console:
+    """Standard output as it is now; with JSON there, text for people goes to standard error."""
+    return Console(highlight=False, stderr=as_json)
+
+
+def progress(*, as_json: bool) -> Callable[[str], None]:
+    """Says what long work does, a line at a time."""
+    out = console(as_json=as_json)
+    return lambda line: out.print(plain(line), soft_wrap=True)
+
+
+def plain(value: object, style: str = "") -> Text:
+    """Text from elsewhere as it is: nothing in it is markup, nothing steers a terminal."""
+    return Text(without_controls(str(value)), style)
+
+
+def ask_somebody(*, as_json: bool) -> None:
+    """Before a question; InvalidInput where a program reads the answers."""
+    if as_json:
+        raise InvalidInput(
+            "this asks before it goes on, and with --json nobody is asked",
+            hint="Give --yes if it is to be done.",
+        )
+
+
+def confirm(question: str, *, yes: bool, as_json: bool) -> None:
+    """Go on only when somebody says so, or `yes` has said it already."""
+    if not yes:
+        ask_somebody(as_json=as_json)
+        typer.confirm(question, abort=True)
 
 
 def print_json(document: Any) -> None:
@@ -48,7 +78,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: st
     """A plain table; `empty` is said instead when there is no row. Colours words of status."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=column in ("id", "job", "kind", "status", "when"))
+        # Folded, not cut: what is shown is to be read and copied.
+        no_wrap = column in ("id", "job", "kind", "status", "when")
+        table.add_column(column, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console().print(table if table.row_count else empty)
@@ -91,5 +123,5 @@ def size(count: int) -> str:
 def _cell(value: Any) -> Text:
     if isinstance(value, Mapping | list):
         return Text(json.dumps(value))
-    text = "" if value is None else str(value)
+    text = "" if value is None else without_controls(str(value))
     return Text(text, style=_COLOURS.get(text, ""))

@@ -12,7 +12,15 @@ import typer
 from managed.cli.connection import client
 from managed.cli.following import follow
 from managed.cli.jobs import IdempotencyKey, Verbose, say_submitted
-from managed.cli.output import AsJson, console, moment, print_fields, print_json, print_table
+from managed.cli.output import (
+    AsJson,
+    confirm,
+    console,
+    moment,
+    print_fields,
+    print_json,
+    print_table,
+)
 from managed.client import ManagedClient
 from managed.domain.errors import InvalidInput
 
@@ -58,6 +66,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
             "ssh": _ssh(found),
             "host key": found["host_key"],
             "ports": ", ".join(forwards),
+            "rescue": _rescue(found["rescue_session"]),
             "node": found["node_id"],
             "since": moment(found["created_at"]),
         }
@@ -132,7 +141,7 @@ def enrol(
         "address": address,
         "ssh_port": port,
         "ssh_user": user,
-        "host_key": host_key or _compared_host_key(service, address, port),
+        "host_key": host_key or _compared_host_key(service, address, port, as_json=as_json),
     }
     answer = service.post("/v1/servers/enrol", body, idempotency_key=idempotency_key)
     if as_json:
@@ -149,6 +158,7 @@ def enrol(
 def delete(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    idempotency_key: IdempotencyKey = None,
     watch: Watch = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -157,9 +167,8 @@ def delete(
     service = client()
     found = service.get(f"/v1/servers/{name}")
     what = "destroyed with its disk" if found["node_id"] else "no longer managed"
-    if not yes:
-        typer.confirm(f"{found['name']} will be {what}. Go on?", abort=True)
-    job = service.delete(f"/v1/servers/{found['id']}")
+    confirm(f"{found['name']} will be {what}. Go on?", yes=yes, as_json=as_json)
+    job = service.delete(f"/v1/servers/{found['id']}", idempotency_key=idempotency_key)
     if watch:
         follow(service, job, as_json=as_json, verbose=verbose)
     elif as_json:
@@ -168,9 +177,9 @@ def delete(
         say_submitted(job)
 
 
-def _compared_host_key(service: ManagedClient, address: str, port: int) -> str:
+def _compared_host_key(service: ManagedClient, address: str, port: int, *, as_json: bool) -> str:
     """The host key that the server shows, once a person has compared it."""
-    if not sys.stdin.isatty():
+    if as_json or not sys.stdin.isatty():
         raise InvalidInput(
             "a host key is needed, and nobody is here to compare one",
             hint="Give --host-key with the line of the server's ssh_host_ed25519_key.pub.",
@@ -188,6 +197,13 @@ def _compared_host_key(service: ManagedClient, address: str, port: int) -> str:
 def _key_lines(path: Path) -> list[str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _rescue(session: Mapping[str, Any] | None) -> str:
+    if session is None:
+        return ""
+    until = f"until {moment(session['expires_at'])}" if session["expires_at"] else "for its job"
+    return f"open {until}, host key {session['host_key']}"
 
 
 def _ssh(server: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from managed.cli.output import AsJson, console, print_json, print_table
+from managed.cli.output import AsJson, console, print_json, print_table, progress
 from managed.settings import settings
 
 
@@ -38,16 +38,14 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run the main job on a real VPS: patch, harden, back up, destroy, rescue, restore, prove."""
-    from managed.lab.demo import run_demo
-    from managed.lab.demo_service import clean_up
+    from managed.lab.demo_run import end_demo, run_demo
 
     if down:
-        state_dir = settings().state / "demo" / "state"
-        clean_up(settings().model_copy(update={"state_dir": state_dir}), console().print)
+        end_demo(settings(), progress(as_json=as_json))
         if as_json:
             print_json({"ok": True})
         return
-    status = run_demo(settings(), keep=keep)
+    status = run_demo(settings(), console(as_json=as_json), keep=keep)
     if as_json:
         print_json({"ok": status == 0, "report": str(settings().state / "demo" / "report.json")})
     raise typer.Exit(status)

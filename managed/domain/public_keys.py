@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from typing import Final
@@ -43,7 +42,8 @@ def fingerprint(line: str) -> str:
 def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
+        # Also a binascii.Error, which is one; characters beyond ASCII raise the plain one.
         return b""
 
 

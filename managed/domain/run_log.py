@@ -30,6 +30,13 @@ SCRIPT_EVENTS: Final = frozenset(
         "restore_step",
     }
 )
+# What readers of events count on, whoever wrote the log.
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "percent": (int, float),
+    "files": (int,),
+    "name": (str,),
+    "kind": (str,),
+}
 _LINES_PER_EVENT: Final = 100
 _MARKED_CHARACTERS: Final = 2000
 
@@ -37,7 +44,7 @@ _MARKED_CHARACTERS: Final = 2000
 def events_of_log(text: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
     """Event names and data, in order. Runs of plain lines become one "run_output" event each (at
     most 100 lines); a marked line is plain output too unless it is a flat JSON object of at most
-    2000 characters with an "event" of SCRIPT_EVENTS.
+    2000 characters with an "event" of SCRIPT_EVENTS, and numbers and names are what they should be.
     """
     plain: list[Json] = []
     for line in text.splitlines():
@@ -65,11 +72,15 @@ def _marked_event(line: str) -> tuple[str, Mapping[str, Json]] | None:
     event = document.pop("event", None)
     if not isinstance(event, str) or event not in SCRIPT_EVENTS:
         return None
-    return (event, document) if all(map(_is_plain, document.values())) else None
+    return (event, document) if all(_is_good(*item) for item in document.items()) else None
 
 
-def _is_plain(value: object) -> bool:
-    """Text, a number that JSON knows (NaN and Infinity are none), a truth value or null."""
+def _is_good(name: str, value: object) -> bool:
+    """Text, a number that JSON knows (NaN and Infinity are none), a truth value or null; for a
+    name of _TYPES one of its types.
+    """
+    if name in _TYPES and (isinstance(value, bool) or not isinstance(value, _TYPES[name])):
+        return False
     if isinstance(value, float):
         return math.isfinite(value)
     return value is None or isinstance(value, str | int)

@@ -1,4 +1,4 @@
-"""`make demo`: the main job on a real VPS, asked for through the HTTP API as support staff would.
+"""The main job on a real VPS, asked for through the HTTP API as support staff would.
 
 A server is created, patched, hardened, backed up, destroyed, rescued, restored, and proven to be
 what it was. Every step but `destroy` is a job that a Celery worker carries out; `destroy` is what
@@ -7,7 +7,6 @@ the customer's root does.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,19 +17,14 @@ from rich.console import Console
 
 from managed.client import ManagedClient
 from managed.domain.connections import Endpoint, KeyPair
-from managed.domain.errors import CommandFailed, ManagedError, ServerUnreachable
-from managed.drivers.local_ports import port_is_free
+from managed.domain.errors import CommandFailed, ServerUnreachable
+from managed.domain.text import without_controls
 from managed.drivers.ssh.keys import new_key_pair
 from managed.drivers.ssh.shell import SshShell
 from managed.lab.breakage import break_server
-from managed.lab.demo_images import build_missing_images
 from managed.lab.demo_report import DemoReport
-from managed.lab.demo_service import DemoService, clean_up
 from managed.lab.demo_site import SiteContent, install_site, site_content
 from managed.lab.job_display import JobDisplay
-from managed.lab.ports import free_port
-from managed.lab.service import service_url
-from managed.settings import Settings
 
 STEPS: Final = (
     "create",
@@ -42,8 +36,9 @@ STEPS: Final = (
     "restore",
     "proof",
 )
+SERVER_NAME: Final = "bakery"
 _SERVER: Final = {
-    "name": "bakery",
+    "name": SERVER_NAME,
     "operating_system": "debian-12",
     "vcpus": 2,
     "memory_mib": 1024,
@@ -51,40 +46,6 @@ _SERVER: Final = {
 }
 # A destroyed server is watched for as many times the seconds that its first boot took.
 _BOOTS_TO_WATCH: Final = 2.0
-
-
-def run_demo(settings: Settings, *, keep: bool) -> int:
-    """Run the demo in var/demo; 0 only when every step held. Cleans up, also after Ctrl-C."""
-    console = Console()
-    signal.signal(signal.SIGTERM, _interrupt)
-    demo_settings = settings.model_copy(
-        update={
-            "state_dir": settings.state / "demo" / "state",
-            "images_dir": settings.images,
-            "listen_port": _own_port(settings),
-        }
-    )
-    report = DemoReport.begin(settings.state / "demo" / "report.json", STEPS)
-    kept = False
-    try:
-        clean_up(demo_settings, console.print)
-        build_missing_images(settings, console.print)
-        service = DemoService(demo_settings, console.print)
-        service.start()
-        Demo(service.client(), report, console).run()
-        kept = keep
-    except KeyboardInterrupt:
-        console.print("[yellow]interrupted[/]")
-    except ManagedError as error:
-        console.print(f"[red]{error.message}[/]" + (f"  {error.hint}" if error.hint else ""))
-    finally:
-        if kept:
-            console.print(_how_to_look(demo_settings), soft_wrap=True)
-        else:
-            clean_up(demo_settings, console.print)
-    report.show(console)
-    console.print(f"report: {report.path}")
-    return 0 if report.is_ok else 1
 
 
 @dataclass
@@ -218,7 +179,7 @@ class Demo:
         self.console.print("written by the restore itself; all else equals the manifest:")
         written = [f"{item['path']}: {item['reason']}" for item in rewritten]
         for line in (*written, *restored["written_outside_files"]):
-            self.console.print(f"  {line}", markup=False)
+            self.console.print(f"  {without_controls(line)}", markup=False)
 
     def prove(self, evidence: dict[str, Any], before: SiteContent) -> None:
         job = self._job("check", {"urls": ["http://127.0.0.1/"]})
@@ -243,9 +204,14 @@ class Demo:
             private_key=self.customer.private_key,
         )
 
-    def content(self) -> SiteContent:
+    @property
+    def site_url(self) -> str:
+        """Where this machine sees the server's web site."""
         web = next(f for f in self.server["forwards"] if f["guest_port"] == 80)
-        return site_content(self.shell, self.endpoint, f"http://127.0.0.1:{web['host_port']}/")
+        return f"http://127.0.0.1:{web['host_port']}/"
+
+    def content(self) -> SiteContent:
+        return site_content(self.shell, self.endpoint, self.site_url)
 
     def _job(self, kind: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         path = f"/v1/servers/{self.server['id']}/jobs"
@@ -278,16 +244,6 @@ class Demo:
             raise CommandFailed("the server still answers: it is not destroyed")
 
 
-def _own_port(settings: Settings) -> int:
-    """Another service may be up on the port that is set; the demo starts its own all the same."""
-    port = settings.listen_port
-    return port if port_is_free(port, settings.listen_address) else free_port()
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _done_step(job: Mapping[str, Any], step: str) -> dict[str, Any]:
     return next(s for s in job["steps"] if s["name"] == step and s["status"] == "done")
 
@@ -303,19 +259,3 @@ def _seconds(job: Mapping[str, Any], step: str) -> float:
     record = _done_step(job, step)
     began, ended = (datetime.fromisoformat(record[key]) for key in ("started_at", "finished_at"))
     return (ended - began).total_seconds()
-
-
-def _how_to_look(settings: Settings) -> str:
-    environment = (
-        f"MANAGED_STATE_DIR={settings.state} MANAGED_IMAGES_DIR={settings.images} "
-        f"MANAGED_LISTEN_PORT={settings.listen_port}"
-    )
-    return (
-        f"\nService and server are still up. To look at them:\n"
-        f"  export {environment}\n"
-        f"  .venv/bin/managed servers list\n"
-        f"  .venv/bin/managed jobs list\n"
-        f"  .venv/bin/managed lab ssh {_SERVER['name']}\n"
-        f"  {service_url(settings)}/docs   (token: {settings.api_token})\n"
-        f"To end them: make demo-down"
-    )

@@ -12,6 +12,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from managed.domain.text import without_controls
 
 NOT_REACHED = "not reached"
 
@@ -73,7 +76,8 @@ class DemoReport:
         for step in self.steps:
             colour = "green" if step.status == "ok" else "red"
             summary = str(step.evidence.get("summary") or step.evidence.get("error") or "")
-            table.add_row(step.name, f"[{colour}]{step.status}[/]", f"{step.seconds:.1f}", summary)
+            row = (step.name, Text(step.status, colour), f"{step.seconds:.1f}")
+            table.add_row(*row, Text(without_controls(summary)))
         total = sum(step.seconds for step in self.steps)
         table.add_row("", "", f"{total:.1f}", "all together")
         console.print(table)

@@ -20,8 +20,9 @@ import httpx
 
 from managed.client import ManagedClient
 from managed.domain.errors import Unavailable
-from managed.lab.libvirtd import PrivateLibvirtd
-from managed.lab.service import service_url
+from managed.lab.local_node import end_local_servers
+from managed.lab.locks import holder
+from managed.lab.service import service_lock, service_url
 from managed.settings import Settings
 
 _START_SECONDS: Final = 300.0
@@ -38,14 +39,10 @@ class DemoService:
     def start(self) -> None:
         log = self.settings.state / "log" / "service.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **self.settings.environment(),
-            "MANAGED_LISTEN_PORT": str(self.settings.listen_port),
-        }
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "managed", "serve"],
-                env=environment,
+                env=self.settings.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -80,24 +77,13 @@ def clean_up(settings: Settings, say: Callable[[str], None]) -> None:
 
     Also after a crash, and when somebody has removed the state folder: its name is enough.
     """
-    pid = _service_pid(settings.state / "service.pid")
+    pid = holder(service_lock(settings))
     if pid is not None:
         say("ending the service")
         _end_process(pid)
-    if os.geteuid() == 0:
-        PrivateLibvirtd(settings.state).stop_everything()
+    end_local_servers(settings)
     shutil.rmtree(settings.state, ignore_errors=True)
     shutil.rmtree(settings.runtime, ignore_errors=True)
-
-
-def _service_pid(path: Path) -> int | None:
-    """The running service's process id; None when there is none (its lock is free)."""
-    try:
-        pid = int(path.read_text().strip() or 0)
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        return None
-    return pid if b"managed" in command and b"serve" in command else None
 
 
 def _end_process(pid: int) -> None:

@@ -24,10 +24,9 @@ from images.store import ImageName
 from managed.domain.errors import MissingRequirement
 from managed.drivers.local_ports import port_is_free
 from managed.drivers.rclone import rclone_binary
+from managed.lab import disk_space
 from managed.settings import Settings
 
-_GIB: Final = 1024**3
-_DISK_GIB: Final = 12
 _MEMORY_GIB: Final = 3
 _SETUP: Final = "Run: make setup"
 
@@ -75,10 +74,12 @@ TOOLS: Final = (
     Tool("libvirtd", "libvirt-daemon", at_least=(9, 0)),
     Tool("virtlogd", "libvirt-daemon (Debian 13: libvirt-daemon-log)"),
     Tool("ssh", "openssh-client", "-V"),
+    Tool("ip", "iproute2", "-V"),
     Tool("setpriv", "util-linux"),
     Tool("unshare", "util-linux"),
     Tool("mmdebstrap", "mmdebstrap"),
     Tool("mksquashfs", "squashfs-tools", "-version"),
+    Tool("dpkg-deb", "dpkg"),
     Tool("systemd-nspawn", "systemd-container", need=Need.TESTS),
     Tool("sshd", "openssh-server", "", Need.TESTS),
     Tool("redis-server", "redis-server", need=Need.TESTS),
@@ -94,9 +95,11 @@ def examine(settings: Settings) -> list[Finding]:
         _python,
         _libraries,
         _rclone,
+        _ansible,
         _permission,
         *(lambda tool=tool: tool_finding(tool) for tool in TOOLS),
         _postgresql,
+        _signatures,
         _keyring,
         lambda: _disk(settings.state),
         _memory,
@@ -164,6 +167,14 @@ def _rclone() -> Finding:
     return Finding("rclone", bool(version), ".".join(map(str, version)) or str(path), _SETUP)
 
 
+def _ansible() -> Finding:
+    """Beside this Python: playbooks are run by the one that is locked, not by the machine's."""
+    program = Path(sys.executable).parent / "ansible-playbook"
+    version = version_in(_said(str(program), "--version"))
+    found = ".".join(map(str, version)) or "not installed"
+    return Finding("ansible-playbook", bool(version), found, _SETUP)
+
+
 def _permission() -> Finding:
     if os.geteuid() == 0:
         return Finding("permission", True, "root")
@@ -178,6 +189,13 @@ def _postgresql() -> Finding:
     return Finding("PostgreSQL", bool(found), version, remedy, Need.TESTS)
 
 
+def _signatures() -> Finding:
+    """What apt checks a mirror's signatures with: Debian 13's has sqv, earlier ones gpgv."""
+    found = next((path for name in ("sqv", "gpgv") if (path := shutil.which(name))), None)
+    remedy = "Run: apt-get install gpgv"
+    return Finding("signature check", found is not None, found or "neither sqv nor gpgv", remedy)
+
+
 def _keyring() -> Finding:
     is_well = Path(DEBIAN_KEYRING).exists()
     found = DEBIAN_KEYRING if is_well else "not installed"
@@ -187,11 +205,10 @@ def _keyring() -> Finding:
 
 
 def _disk(state: Path) -> Finding:
-    """At the state folder, or where it will be made."""
-    place = next(path for path in (state, *state.parents) if path.exists())
-    free = shutil.disk_usage(place).free / _GIB
-    remedy = f"Free {_DISK_GIB} GiB at {place}, or set MANAGED_STATE_DIR to a larger place."
-    return Finding("disk space", free >= _DISK_GIB, f"{free:.0f} GiB free at {place}", remedy)
+    place = disk_space.place_of(state)
+    free, needed = disk_space.free_gib(place), disk_space.NEEDED_GIB
+    remedy = f"Free {needed} GiB at {place}, or set MANAGED_STATE_DIR to a larger place."
+    return Finding("disk space", free >= needed, f"{free:.0f} GiB free at {place}", remedy)
 
 
 def _memory() -> Finding:

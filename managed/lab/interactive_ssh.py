@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -41,9 +42,31 @@ def ssh_command(
 
 
 def interactive_ssh(endpoint: Endpoint, command: Sequence[str], runtime: Path) -> int:
-    """Run ssh on this terminal; returns its exit status. The key lies in a private folder of
-    `runtime` (a tmpfs) as long as the session lasts.
-    """
+    """Run ssh on this terminal; returns its exit status."""
+    with _prepared(endpoint, command, runtime) as argv:
+        return subprocess.run(argv, check=False).returncode
+
+
+def answered_ssh(
+    endpoint: Endpoint, command: Sequence[str], runtime: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a command without input; what it wrote is text, and its status ssh's."""
+    with _prepared(endpoint, command, runtime) as argv:
+        return subprocess.run(
+            argv,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+
+
+@contextmanager
+def _prepared(
+    endpoint: Endpoint, command: Sequence[str], runtime: Path
+) -> Iterator[tuple[str, ...]]:
+    """The argv; its key lies in a private folder of `runtime` (a tmpfs) as long as this lasts."""
     if shutil.which("ssh") is None:
         raise MissingRequirement("ssh is not installed", hint="apt-get install openssh-client")
     if not endpoint.host_key:
@@ -54,5 +77,4 @@ def interactive_ssh(endpoint: Endpoint, command: Sequence[str], runtime: Path) -
         with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             file.write(endpoint.private_key.reveal())
         known_hosts.write_text(f"{_ALIAS} {endpoint.host_key}\n", encoding="ascii")
-        argv = ssh_command(endpoint, key_file, known_hosts, command)
-        return subprocess.run(argv, check=False).returncode
+        yield ssh_command(endpoint, key_file, known_hosts, command)

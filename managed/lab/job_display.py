@@ -1,4 +1,7 @@
-"""A job's live log for people: a line per step, and one line of progress that changes in place."""
+"""A job's live log for people: a line per step, and one line of progress that changes in place.
+
+What servers say stands in it as text: no markup of ours and no control character of theirs works.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,21 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
+from managed.domain.text import without_controls
+
+# For each event that is a line: what stands first, its style, and what follows.
 _LINES: Final = {
-    "step_started": "[bold]{step}[/]",
-    "step_done": "[green]done[/] {step}",
-    "step_retry": "[yellow]again[/] {step}: {detail}",
-    "step_failed": "[red]failed[/] {step}: {detail}",
-    "undo_started": "[yellow]taking back[/] {step}",
-    "undo_failed": "[red]could not take back[/] {step}: {detail}",
-    "warning": "[yellow]warning[/] {message}",
-    "cancel_requested": "[yellow]cancel requested[/] {reason}",
+    "step_started": ("{step}", "bold", ""),
+    "step_done": ("done", "green", " {step}"),
+    "step_retry": ("again", "yellow", " {step}: {detail}"),
+    "step_failed": ("failed", "red", " {step}: {detail}"),
+    "undo_started": ("taking back", "yellow", " {step}"),
+    "undo_failed": ("could not take back", "red", " {step}: {detail}"),
+    "warning": ("warning", "yellow", " {message}"),
+    "cancel_requested": ("cancel requested", "yellow", " {reason}"),
 }
-
-
 _SECONDS_BETWEEN_LINES: Final = 20.0
 
 
@@ -63,25 +68,30 @@ class JobDisplay:
         """One event as the API gives it: `type`, and its data."""
         kind, data = str(event["type"]), dict(event.get("data") or {})
         if kind in _LINES:
-            self._console.print(f"{self._clock()} {_filled(_LINES[kind], data)}", highlight=False)
+            self._console.print(self._clock(), _line(kind, data), highlight=False)
         elif (progress := progress_of(kind, data)) is not None:
-            self._status.update(f"{self._clock()} {self._title}: {progress}")
+            self._status.update(Text.assemble(self._clock(), f" {self._title}: {progress}"))
             if not self._console.is_terminal and (kind.endswith("_step") or self._is_quiet()):
                 self._last_line = self._time()
-                self._console.print(f"{self._clock()}   {progress}", highlight=False)
+                self._console.print(self._clock(), Text(f"  {progress}"), highlight=False)
         elif self._verbose:
             for line in data.get("lines", [data.get("text", "")]):
-                self._console.print(f"        {line}", markup=False, highlight=False)
+                self._console.print(Text(f"        {without_controls(str(line))}"))
 
     def _is_quiet(self) -> bool:
         return self._time() - self._last_line >= _SECONDS_BETWEEN_LINES
 
-    def _clock(self) -> str:
-        return f"[dim]{self._time() - self._began:6.1f} s[/]"
+    def _clock(self) -> Text:
+        return Text(f"{self._time() - self._began:6.1f} s", style="dim")
 
 
 def progress_of(kind: str, data: Mapping[str, Any]) -> str | None:
     """A short sentence for events that tell progress; None for all others."""
+    sentence = _progress(kind, data)
+    return None if sentence is None else without_controls(sentence)
+
+
+def _progress(kind: str, data: Mapping[str, Any]) -> str | None:
     match kind:
         case "playbook_task":
             return f"{data.get('task')}"
@@ -98,6 +108,9 @@ def progress_of(kind: str, data: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _filled(line: str, data: Mapping[str, Any]) -> str:
-    values = {"step": "", "detail": "", "message": "", "reason": "", **data}
-    return line.format_map({name: str(value).replace("[", r"\[") for name, value in values.items()})
+def _line(kind: str, data: Mapping[str, Any]) -> Text:
+    first, style, rest = _LINES[kind]
+    values = {"step": "", "detail": "", "message": "", "reason": ""} | {
+        name: without_controls(str(value)) for name, value in data.items()
+    }
+    return Text.assemble((first.format_map(values), style), rest.format_map(values))

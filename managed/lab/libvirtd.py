@@ -24,7 +24,8 @@ from typing import Final
 
 import libvirt
 
-from managed.domain.errors import HypervisorUnavailable, MissingRequirement
+from managed.domain.errors import HypervisorError, HypervisorUnavailable, MissingRequirement
+from managed.drivers.libvirt.connection import Connection
 from managed.drivers.libvirt.domain_xml import disk_paths
 
 SESSION_URI: Final = "qemu:///session"
@@ -124,17 +125,28 @@ def lab_uri(state_dir: Path, wanted: str = "") -> str:
     return private_uri(lab_directories(state_dir)) if os.geteuid() == 0 else SESSION_URI
 
 
-def end_servers(uri: str, storage_dir: Path) -> None:
-    """Pull the plug of every running domain that has a disk in this directory or below it."""
-    connection = libvirt.open(uri)
+def end_servers(uri: str, storage_dir: Path) -> list[str]:
+    """Pull the plug of every running domain that has a disk in this directory or below it; their
+    names. HypervisorUnavailable when libvirt does not answer, HypervisorError when it refuses.
+    """
+    ended = []
+    connection = Connection(uri)
     try:
-        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-            with suppress(libvirt.libvirtError):
-                disks = disk_paths(domain.XMLDesc(0))
-                if any(disk.is_relative_to(storage_dir) for disk in disks):
+        with connection.use() as opened:
+            for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+                if _has_disk_in(domain, storage_dir):
                     domain.destroy()
+                    ended.append(domain.name())
     finally:
         connection.close()
+    return ended
+
+
+def _has_disk_in(domain: libvirt.virDomain, storage_dir: Path) -> bool:
+    """False also for a domain that has just ended by itself."""
+    with suppress(libvirt.libvirtError):
+        return any(disk.is_relative_to(storage_dir) for disk in disk_paths(domain.XMLDesc(0)))
+    return False
 
 
 class PrivateLibvirtd:
@@ -174,17 +186,23 @@ class PrivateLibvirtd:
                 _end(process_id)
             self._id_file(name).unlink(missing_ok=True)
 
-    def stop_everything(self) -> None:
-        """End every server of this lab, then the daemon. Nothing of it runs afterwards."""
+    def stop_everything(self) -> list[str]:
+        """End every server of this lab, then the daemon; the servers' names. Nothing of it runs
+        afterwards.
+        """
+        ended: list[str] = []
         if self.is_running():
-            with suppress(libvirt.libvirtError):
-                end_servers(self.uri, Path("/"))
+            # What libvirt does not end, or did not say, is ended by its process below.
+            with suppress(HypervisorUnavailable, HypervisorError):
+                ended = end_servers(self.uri, Path("/"))
         self.stop()
         for id_file in (self.directories.runtime / "qemu").glob("*.pid"):
             guest = _recorded_process(id_file, f"guest={id_file.stem},")
             if guest is not None:
                 _end(guest)
+                ended.append(id_file.stem)
         shutil.rmtree(self.directories.runtime, ignore_errors=True)
+        return ended
 
     def _prepare(self) -> None:
         for ours, fixed in self.directories.mounts.items():

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from managed.domain.servers import Node
-from managed.lab.libvirtd import PrivateLibvirtd, lab_uri
+from managed.lab.libvirtd import PrivateLibvirtd, end_servers, lab_uri
+from managed.settings import Settings
 from managed.wiring import Installation
 
 LOCAL_NODE: Final = "local"
@@ -23,7 +24,7 @@ def register_local_node(installation: Installation) -> Node:
     uri = lab_uri(settings.state, settings.libvirt_uri)
     if not settings.libvirt_uri and os.geteuid() == 0:
         PrivateLibvirtd(settings.state).start()
-    storage = str(Path(settings.state) / "servers")
+    storage = str(_disks(settings))
     known = next((n for n in installation.inventory.nodes() if n.name == LOCAL_NODE), None)
     if known is None:
         node = Node(str(uuid.uuid4()), LOCAL_NODE, uri, storage)
@@ -32,3 +33,18 @@ def register_local_node(installation: Installation) -> Node:
     if node != known:
         installation.inventory.move_node(node)
     return node
+
+
+def end_local_servers(settings: Settings) -> list[str]:
+    """Pull the plug of every server on this machine's node; their names. Where libvirt is ours to
+    start, it ends too. HypervisorUnavailable when it does not answer: nothing was ended then.
+    """
+    if not settings.libvirt_uri and os.geteuid() == 0:
+        return PrivateLibvirtd(settings.state).stop_everything()
+    if not _disks(settings).exists():
+        return []
+    return end_servers(lab_uri(settings.state, settings.libvirt_uri), _disks(settings))
+
+
+def _disks(settings: Settings) -> Path:
+    return settings.state / "servers"

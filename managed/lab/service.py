@@ -5,7 +5,6 @@ A child that dies is started again; when this process dies, the kernel ends the 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -29,6 +28,7 @@ from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.server_process import ServerProcess
 from managed.lab.apt_cache import apt_cache_server, guest_proxy_url
 from managed.lab.local_node import register_local_node
+from managed.lab.locks import only_holder
 from managed.lab.ports import free_port, kept_port
 from managed.lab.s3_server import S3ServerSettings, s3_server
 from managed.settings import Settings
@@ -40,17 +40,26 @@ _START_SECONDS: Final = 180.0
 _WORKER_STOP_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _LONGEST_PAUSE: Final = 30.0
+# A part that has run this long has come up well: what went wrong before is forgotten.
+_WELL_SECONDS: Final = 120.0
 
 
 @dataclass
 class Part:
-    """One child and how often it had to be started again of late."""
+    """One child, and how often in a row it had to be started again soon after it was started."""
 
     name: str
     process: ServerProcess
     stop_seconds: float = _STOP_SECONDS
     failures: int = 0
+    started: float = field(default_factory=time.monotonic)
     next_start: float = 0.0
+
+    def count_failure(self, now: float) -> None:
+        """It has ended: when it may be started again, later each time unless it had run well."""
+        self.failures = self.failures + 1 if now - self.started < _WELL_SECONDS else 1
+        self.next_start = now + min(2.0**self.failures, _LONGEST_PAUSE)
+        self.started = now
 
 
 @dataclass
@@ -94,8 +103,7 @@ class EmbeddedService:
                     self._start_again(part)
 
     def _start_again(self, part: Part) -> None:
-        part.failures += 1
-        part.next_start = time.monotonic() + min(2.0**part.failures, _LONGEST_PAUSE)
+        part.count_failure(time.monotonic())
         self.say(f"{part.name} ended; starting it again")
         try:
             part.process.start()
@@ -232,32 +240,37 @@ def embedded_s3_keys(settings: Settings) -> S3Settings | None:
 @contextmanager
 def only_service(settings: Settings) -> Iterator[None]:
     """Hold the state folder; Conflict when another service holds it. Its pid is in the file."""
-    settings.state.mkdir(parents=True, exist_ok=True)
-    with (settings.state / "service.pid").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise Conflict(
-                f"a service (process {file.read().strip() or 'unknown'}) uses {settings.state}",
-                hint="Stop it, or set MANAGED_STATE_DIR to another folder.",
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    with only_holder(
+        service_lock(settings),
+        f"a service uses {settings.state}",
+        hint="Stop it, or set MANAGED_STATE_DIR to another folder.",
+    ):
         yield
-        file.truncate(0)
+
+
+def service_lock(settings: Settings) -> Path:
+    return settings.state / "service.pid"
 
 
 def serve(settings: Settings, say: Say) -> int:
-    """Run the service until SIGTERM or Ctrl-C; the exit status."""
-    stopped = threading.Event()
+    """Run the service until SIGTERM or Ctrl-C; the exit status. KeyboardInterrupt when one of them
+    comes before all is up; nothing stays running then.
+    """
+    stopped, is_up = threading.Event(), threading.Event()
+
+    def stop(*_: object) -> None:
+        is_first = not stopped.is_set()
+        stopped.set()
+        if is_first and not is_up.is_set():
+            raise KeyboardInterrupt
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, stop)
     service = EmbeddedService(settings, say)
     with only_service(settings):
-        service.start()
         try:
+            service.start()
+            is_up.set()
             say(f"managed serves on {service_url(settings)} (documentation: /docs)")
             say(f"token: {settings.api_token}   logs: {settings.state / 'log'}")
             service.keep_running(stopped)

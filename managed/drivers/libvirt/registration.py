@@ -5,21 +5,25 @@ then and not by the first server's job.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qsl, urlsplit
 
 from managed.domain.errors import HypervisorUnavailable, InvalidInput
 from managed.drivers.processes import with_parent_death_signal
 
 CONNECT_SECONDS: Final = 15.0
 _LONGEST_ANSWER: Final = 500
-# Both run a program of the address's choice on this machine.
-_RUNS_A_PROGRAM: Final = re.compile(r"^qemu\+ext:|[?&;]command=", re.IGNORECASE)
+# What an address may hold. Much of the rest runs a program of the address's choice on this machine
+# (the transport ext, the parameter command), trusts whoever answers (no_verify), or opens another
+# driver than the one that is meant (name, the path /embed).
+_SCHEMES: Final = frozenset({"qemu", "qemu+unix", "qemu+ssh", "qemu+tls", "qemu+tcp"})
+_PARAMETERS: Final = frozenset({"keyfile", "mode", "no_tty", "pkipath", "socket"})
+_PATHS: Final = frozenset({"/system", "/session"})
 
 # libvirt knows no time limit for connecting, and a thread that hangs in it cannot be ended.
 _CONNECT: Final = """
@@ -35,17 +39,43 @@ except libvirt.libvirtError as error:
 def check_node(uri: str, storage_dir: str, connect_seconds: float = CONNECT_SECONDS) -> None:
     """Returns when libvirt answers at `uri` and disks can be kept in `storage_dir`.
 
-    InvalidInput for a folder that is none or cannot be written, and for an address that would run
-    a program here; HypervisorUnavailable when libvirt does not answer within `connect_seconds`.
+    InvalidInput for a folder that is none or cannot be written, and for an address with a part that
+    is not taken; HypervisorUnavailable when libvirt does not answer within `connect_seconds`.
     """
-    if _RUNS_A_PROGRAM.search(uri):
+    refusal = address_refusal(uri)
+    if refusal is not None:
         raise InvalidInput(
-            "this libvirt address would run a program on the service's machine",
-            hint="Use a local address, ssh or tls, without the parameter command.",
+            f"this libvirt address is not taken: {refusal}",
+            hint="Such as qemu:///system, qemu+ssh://root@node/system or qemu+tls://node/system;"
+            f" the parameters {', '.join(sorted(_PARAMETERS))} are known.",
             field="libvirt_uri",
         )
     _check_directory(storage_dir)
     _check_libvirt(uri, connect_seconds)
+
+
+def address_refusal(uri: str) -> str | None:
+    """Why this libvirt address is not taken, or None. Names of parameters are compared as libvirt
+    reads them, which decodes percent signs and takes ";" for "&".
+    """
+    if not uri.isascii() or not uri.isprintable():
+        return "it has characters that have no place in an address"
+    try:
+        parts = urlsplit(uri)
+        login, host = parts.username or "", parts.hostname or ""
+        parameters = parse_qsl(parts.query.replace(";", "&"), keep_blank_values=True)
+    except ValueError as error:
+        return str(error)
+    unknown = sorted({name for name, _ in parameters} - _PARAMETERS)
+    if parts.scheme not in _SCHEMES:
+        return f"the transport of {parts.scheme} is unknown, or could run a program here"
+    if parts.path not in _PATHS or parts.fragment:
+        return "it has to end in /system or /session"
+    if unknown:
+        return f"the parameter {unknown[0]} is unknown, or could run a program here"
+    if login.startswith("-") or host.startswith("-"):
+        return "login and host may not look like an option"
+    return None
 
 
 def _check_directory(storage_dir: str) -> None:

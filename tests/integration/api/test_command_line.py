@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from managed.cli import run
+from managed.cli import REFUSED, run
 from managed.client import ManagedClient
 from managed.settings import settings
 from tests.integration.api.conftest import ApiBench
@@ -58,3 +58,29 @@ def test_a_server_is_created_on_the_node_that_was_named(bench: ApiBench, managed
     for name, reference in (("shop", "second"), ("blog", second.node_id)):
         made = managed("servers", "create", name, "--node", reference, "--forward", "80")
         assert made["server"]["node_id"] == second.node_id
+
+
+def test_a_server_is_deleted_with_json_only_by_yes_and_once_per_key(
+    bench: ApiBench, managed: Managed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = bench.add_server()
+    assert run(["servers", "delete", "shop", "--json"]) == REFUSED
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "--yes" in json.loads(printed.err)["error"]["hint"]
+    assert bench.installation.queue.find() == []
+    first, second = (
+        managed("servers", "delete", "shop", "--yes", "--idempotency-key", "one") for _ in range(2)
+    )
+    assert first["id"] == second["id"]
+    assert first["server_id"] == server.server_id
+
+
+def test_an_open_rescue_session_is_shown(
+    bench: ApiBench, managed: Managed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.open_session(bench.add_server())
+    assert run(["servers", "show", "shop"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "rescue open until 2100-01-01" in said
+    assert "host key ssh-ed25519 AAAA" in said

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from managed.domain.errors import HypervisorUnavailable
 from managed.domain.jobs import JobKind
 from managed.domain.servers import ServerOrigin, ServerStatus
-from managed.drivers.libvirt.registration import check_node
+from managed.drivers.libvirt.registration import address_refusal, check_node
 from managed.drivers.ssh.keys import new_key_pair
 from tests.integration.api.conftest import ApiBench
 
@@ -64,6 +64,14 @@ def test_every_route_needs_the_token_but_health_and_openapi(bench: ApiBench) -> 
 def test_wrong_token_is_refused(bench: ApiBench, header: str) -> None:
     with TestClient(bench.app) as stranger:
         answer = stranger.get("/v1/servers", headers=[(b"authorization", header.encode("latin-1"))])
+    problem(answer, 401, "unauthorized")
+
+
+@pytest.mark.parametrize("path", ["/v1/servers", "/v1/nodes", f"/v1/jobs/{UNKNOWN}/cancel"])
+@pytest.mark.parametrize("body", [b"{", b"\xff", b'{"name": 7}'])
+def test_a_strangers_body_is_not_looked_at(bench: ApiBench, path: str, body: bytes) -> None:
+    with TestClient(bench.app) as stranger:
+        answer = stranger.post(path, content=body, headers={"Content-Type": "application/json"})
     problem(answer, 401, "unauthorized")
 
 
@@ -168,6 +176,7 @@ def test_senseless_job_is_refused(bench: ApiBench, api: TestClient, body: bytes)
         ("forwards", [{"guest_port": 80}, {"guest_port": 80}]),
         ("forwards", [{"guest_port": 22, "host_port": 22}]),
         ("authorized_keys", ["ssh-ed25519 AAAA"]),
+        ("authorized_keys", ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI\u2026 anna"]),
         ("authorized_keys", ["-----BEGIN OPENSSH PRIVATE KEY-----"]),
         ("authorized_keys", ["command=x ssh-ed25519 AAAA\nssh-ed25519 AAAA"]),
     ],
@@ -386,15 +395,52 @@ def test_a_node_that_accepts_and_says_nothing_is_given_up(
 
 
 @pytest.mark.parametrize(
-    "uri", ["qemu+ext://node/system?command=/bin/sh", "qemu+ssh://node/system?a=1&command=/bin/sh"]
+    "uri",
+    [
+        "qemu+ext://node/system?command={program}",
+        "qemu+ssh://node/system?no_tty=1&command={program}",
+        "qemu+ssh://node/system?no_tty=1;command={program}",
+        "qemu+ssh://node/system?COMMAND={program}",
+        "qemu+ssh://node/system?%63ommand={program}",
+        "qemu+ssh://node/system?c%6Fmm%61nd={program}",
+        "qemu+ssh://node/system?no_tty=1%26&%43ommand={program}",
+        "qemu+libssh2://node/system?no_verify=1",
+        "qemu+ssh://node/system?netcat={program}",
+        "qemu+ssh://-oProxyCommand={program}/system",
+        "qemu+ssh://-oProxyCommand@node/system",
+        "qemu+ssh://node/system?name=test:///default",
+        "qemu:///embed?root=/srv",
+        "qemu+ssh://[node/system",
+        "qemu+ssh://n\u00f6de/system",
+    ],
 )
-def test_an_address_that_would_run_a_program_here_is_refused(
+def test_an_address_that_could_run_a_program_here_is_refused(
     bench: ApiBench, api: TestClient, tmp_path: Path, uri: str
 ) -> None:
-    body = {"name": "second", "libvirt_uri": uri, "storage_dir": str(tmp_path)}
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/it-ran\n")
+    program.chmod(0o755)
+    address = uri.format(program=program)
+    body = {"name": "second", "libvirt_uri": address, "storage_dir": str(tmp_path)}
     document = problem(api.post("/v1/nodes", json=body), 422, "invalid-input")
     assert document["data"]["field"] == "libvirt_uri"
+    assert not (tmp_path / "it-ran").exists()
     assert bench.installation.inventory.nodes() == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "qemu:///system",
+        "qemu:///session",
+        "qemu+unix:///system?socket=/run/managed-lab/x/libvirt-sock",
+        "qemu+ssh://root@node-1.example.org:2222/system?keyfile=/root/key&no_tty=1",
+        "qemu+ssh://root@[2001:db8::1]/system",
+        "qemu+tls://node/system?pkipath=/etc/pki/node",
+    ],
+)
+def test_usual_addresses_are_taken(uri: str) -> None:
+    assert address_refusal(uri) is None
 
 
 def test_used_name_and_port(bench: ApiBench, api: TestClient) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from managed.cli import run
+from managed.cli import INTERRUPTED, run
 from managed.domain.errors import GatewayUnavailable, ObjectStoreUnavailable
 from managed.domain.jobs import JobKind
 from managed.domain.secrets import new_password
@@ -199,6 +199,25 @@ def test_it_tells_where_it_listens_and_where_the_token_is(service: Service) -> N
     assert service.settings.api_token.read_text().strip() not in said
     assert service.settings.api_token.stat().st_mode & 0o077 == 0
     assert service.is_healthy()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_service_that_is_told_to_stop_while_it_starts_stops_at_once(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    ours = Settings(state_dir=tmp_path / "state", listen_port=free_port())
+    log = tmp_path / "serve.log"
+    process = start(ours.environment(), log)
+    try:
+        wait_until(lambda: "s3 is up" in log.read_text(), timeout=_SECONDS, what="S3 is up")
+        family = descendants(process.pid, running_processes())
+        process.send_signal(number)
+        assert process.wait(_SECONDS) == INTERRUPTED, log.read_text()
+        assert "managed serves on" not in log.read_text()
+        assert not set(family) & {found.pid for found in running_processes()}
+    finally:
+        process.kill()
+        clean_up(ours, print)
 
 
 def test_no_secret_is_on_a_command_line(service: Service) -> None:
