@@ -42,6 +42,8 @@ NETWORK_FILE = "etc/systemd/network/20-managed.network"
 NETWORK_DHCP = "[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n"
 RANDOM_SEED_SIZE = 512
 KEY_TYPES = ("ed25519", "ecdsa")
+# Read after every file of the image's, which set what this one adds to (in the order of C's locale).
+NODE_GRUB_SETTINGS = "etc/default/grub.d/60-managed-node.cfg"
 KERNEL_OPTION = re.compile(r"[A-Za-z0-9_.,:=-]+")
 
 
@@ -108,7 +110,7 @@ def configure_kernel(options: Sequence[str]) -> None:
         raise ScriptFailed(f"{unfit[0]!r} is no kernel option", "invalid-input")
     if options:
         line = f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {" ".join(options)}"\n'
-        write("etc/default/grub.d/50-managed-node.cfg", line)
+        write(NODE_GRUB_SETTINGS, line)
 
 
 def make_host_keys() -> str:

@@ -66,6 +66,12 @@ def test_patch_kept_versions_before_and_after_and_rebooted_into_the_new_kernel(r
     assert all(before != after for before, after in patch["packages"].values())
 
 
+def test_its_kernel_is_started_as_the_node_wants_it(run: Run) -> None:
+    node = run.installation.world.hypervisor_of(run.demo.server["node_id"])
+    told = run.demo.on_server("cat", "/proc/cmdline").split()
+    assert set(node.capabilities().kernel_options) <= set(told)
+
+
 def test_every_file_equalled_the_manifest_but_those_that_the_restore_names(run: Run) -> None:
     restored, backup = run.evidence("restore"), run.evidence("backup")
     swap_files = [item for item in restored["rewritten"] if item["path"] == odd_files.SWAP_FILE]
