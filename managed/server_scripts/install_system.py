@@ -42,7 +42,7 @@ NETWORK_FILE = "etc/systemd/network/20-managed.network"
 NETWORK_DHCP = "[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n"
 RANDOM_SEED_SIZE = 512
 KEY_TYPES = ("ed25519", "ecdsa")
-# Read after every file of the image's, which set what this one adds to (in the order of C's locale).
+# Read after the image's own files, which set what this one adds to (the order is that of bytes).
 NODE_GRUB_SETTINGS = "etc/default/grub.d/60-managed-node.cfg"
 KERNEL_OPTION = re.compile(r"[A-Za-z0-9_.,:=-]+")
 
