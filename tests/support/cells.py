@@ -42,12 +42,12 @@ def start_test_cell(cells_state: Path) -> Iterator[StartCell]:
         root = build_cell_root(cells_state, release, resolve_sources(None, None, None, print))
         return start_cell(state, root, name or f"cell-{next(numbers)}", **options)  # type: ignore[arg-type]
 
-    try:
-        with cleaned_after_death(state):
+    with cleaned_after_death(state):
+        try:
             yield start
-    finally:
-        cells_down(state)
-        shutil.rmtree(state, ignore_errors=True)
+        finally:
+            cells_down(state)
+            shutil.rmtree(state, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

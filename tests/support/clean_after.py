@@ -23,7 +23,9 @@ REPOSITORY = Path(__file__).parents[2]
 
 @contextmanager
 def cleaned_after_death(state: Path) -> Iterator[None]:
-    """Inside, the death of this process ends everything that stands in this state folder."""
+    """Inside, the death of this process ends everything that stands in this state folder. What
+    ends it in the usual way stands inside too: this process may be killed in the middle of that.
+    """
     command = (sys.executable, "-m", "tests.support.clean_after", str(os.getpid()), str(state))
     guardian = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
     try:

@@ -185,11 +185,11 @@ def libvirt_rig(folder: Path, acceleration: Acceleration) -> Iterator[LibvirtRig
         rescue_command_line=RESCUE_COMMAND_LINE,
     )
     hypervisor = LibvirtHypervisor(node)
-    try:
-        with cleaned_after_death(folder / "lab"):
+    with cleaned_after_death(folder / "lab"):
+        try:
             yield LibvirtRig(node, hypervisor, daemon)
-    finally:
-        hypervisor.close()
-        if daemon is not None:
-            daemon.stop_everything()
-            shutil.rmtree(folder / "lab", ignore_errors=True)
+        finally:
+            hypervisor.close()
+            if daemon is not None:
+                daemon.stop_everything()
+                shutil.rmtree(folder / "lab", ignore_errors=True)
