@@ -115,7 +115,7 @@ def find_snapshot(context: StepContext) -> Outcome:
         snapshot_id,
         job_id,
         context.world.repositories.snapshots(repository, context.register_child),
-        texts(context.result_of("open_repository")["snapshots_before"]),
+        _snapshots_before(context),
         context.world.snapshots.of_server(server_id),
     )
     if refusal is not None:
@@ -229,6 +229,14 @@ def _said_of(quarantined: Sequence[str]) -> list[str]:
 def stop_run(context: StepContext) -> None:
     """Undo: end a run that still works; snapshots that it has made stay unverified."""
     context.world.runs.stop(context.endpoint, context.run_id("take"))
+
+
+def _snapshots_before(context: StepContext) -> frozenset[str]:
+    """All that `open_repository` found."""
+    before = context.result_of("open_repository").get("snapshots_before")
+    if not isinstance(before, list):
+        raise EvidenceMissing("it is not known which snapshots were there before the backup")
+    return frozenset(str(snapshot_id) for snapshot_id in before)
 
 
 def _began(context: StepContext) -> datetime:

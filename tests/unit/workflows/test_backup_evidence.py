@@ -145,12 +145,17 @@ def spoil(bench: WorkflowBench) -> None:
     files.update(dict.fromkeys([path for path in files if "layout.json" in path], b"{}"))
 
 
-def test_a_snapshot_that_was_there_before_the_backup_is_none(bench: WorkflowBench) -> None:
-    """Root has prepared it, and gives it the job's tag when that is known."""
+@pytest.mark.parametrize("others", [0, 300])
+def test_a_snapshot_that_was_there_before_the_backup_is_none(
+    bench: WorkflowBench, others: int
+) -> None:
+    """Root has prepared it, among however many, and gives it the job's tag when that is known."""
     bench.exists()
     bench.has_backup()
     account = account_of(SERVER_ID)
     stored = bench.repositories.repositories[account].snapshots
+    for _ in range(others):
+        bench.repositories.add_snapshot(account, bench.clock(), CONTENT)
     prepared = bench.repositories.add_snapshot(account, bench.clock(), CONTENT)
     bench.claimed = {"snapshot_id": prepared}
 
