@@ -9,7 +9,6 @@ from sqlalchemy import Engine as Database
 
 from managed.domain import documents
 from managed.domain.errors import CommandFailed, Json
-from managed.domain.events import NewEvent
 from managed.domain.jobs import JobStatus
 from managed.workflows.engine import RunEnd
 from managed.workflows.steps import Done, Outcome, StepContext
@@ -34,9 +33,12 @@ def everything_of(bench: JobBench, job_id: str) -> str:
 
 
 def test_odd_names_and_numbers_are_kept_in_a_form_that_can_be_shown(bench: JobBench) -> None:
-    bench.workflow(step("take", lambda _: Done(SAID, warnings=["odd: \udce9\0"])))
+    def take(context: StepContext) -> Outcome:
+        context.emit("run_output", SAID)
+        return Done(SAID, warnings=["odd: \udce9\0"])
+
+    bench.workflow(step("take", take))
     job = bench.submit()
-    bench.events.append(job.job_id, [NewEvent(bench.clock(), "run_output", SAID)])
 
     assert bench.engine().run(job.job_id) is RunEnd.ENDED
 
@@ -44,6 +46,8 @@ def test_odd_names_and_numbers_are_kept_in_a_form_that_can_be_shown(bench: JobBe
     assert job.status is JobStatus.SUCCEEDED
     assert job.steps[0].result == KEPT
     assert job.warnings == ("odd: \\xe9\\x00",)
+    said = [e.data for e in bench.events.after(job.job_id, 0) if e.type == "run_output"]
+    assert said == [KEPT]
     assert "latin-\\\\xe9" in everything_of(bench, job.job_id)
 
 
@@ -60,6 +64,8 @@ def test_an_error_with_odd_details_ends_the_job_like_any_other(bench: JobBench) 
     assert job.error is not None
     assert (job.status, job.error["detail"]) == (JobStatus.FAILED, "no \\xe9")
     assert job.error["data"] == KEPT
+    said = [e.data for e in bench.events.after(job.job_id, 0) if e.type == "run_output"]
+    assert said == [KEPT]
     assert "latin-\\\\xe9" in everything_of(bench, job.job_id)
 
 
