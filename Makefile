@@ -45,7 +45,7 @@ test: images  ## Run all tests, the whole main job on a real VM included; TESTS=
 	@$(PYTEST)
 
 .PHONY: test-fast
-test-fast: root setup  ## Run all tests that need no VM (under 5 minutes)
+test-fast: root setup  ## Run all tests that need no VM (about 13 minutes on two cores)
 	@$(PYTEST) -m "not vm"
 
 .PHONY: lint
