@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from managed.server_scripts._apt import KEEP_CONFIGURATION, Apt
-from managed.server_scripts._packages import damaged_packages, installed_packages, releases
+from managed.server_scripts._packages import installed_packages, releases
 from managed.server_scripts._reboot import outdated_processes, reboot_state
 from managed.server_scripts._run import (
     ScriptFailed,
@@ -81,8 +81,8 @@ def install_updates(apt: Apt, result: dict[str, Any]) -> None:
     apt.stage("finish interrupted work", configure, may_fail=True)
     apt.stage("fetch package lists", apt.get("--error-on=any", "update"))
     result["lists"] = {"updated_at": now(), "releases": releases()}
-    repair = apt.get("--fix-broken", "--reinstall", "install", *damaged_packages())
-    apt.stage("repair packages", repair)
+    # Without names: of packages that need each other, apt mends all or none.
+    apt.stage("repair packages", apt.get("--fix-broken", "install"))
     pending = apt.simulated(*UPGRADE)
     result["pending"] = pending
     emit("patch_pending", updates=len(pending), security=sum(u["security"] for u in pending))

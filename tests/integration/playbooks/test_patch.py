@@ -85,6 +85,54 @@ def test_a_package_whose_needs_cannot_be_met_is_named_and_not_removed(
     assert "installed" in remote(cell, "dpkg-query --show -f '${Status}' vendor-panel")
 
 
+KILLS_ITS_DPKG_ONCE = """#!/bin/sh
+[ -e /root/killed ] || { touch /root/killed; kill -KILL $PPID; sleep 10; }
+"""
+
+
+def test_what_a_kill_left_of_packages_that_need_each_other_is_mended(
+    start_test_cell: StartCell, run: Run, remote: Remote
+) -> None:
+    """One of three is new, one half unpacked, one old: no single one can be mended by itself."""
+    cell = start_test_cell("half-unpacked", isolated=True)
+    remote(cell, "cat > /root/index", INDEX_PACKAGES)
+    old = _three_packages(cell, remote, "1", "/srv/old")
+    remote(cell, f"dpkg --install {' '.join(old)}")
+    new = _three_packages(cell, remote, "2", "/srv/new", half_unpacked=KILLS_ITS_DPKG_ONCE)
+    (cell.root_dir / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/srv/new ./\n")
+    remote(cell, f"cd /srv/new && python3 /root/index *.deb > Packages; dpkg --unpack {new[1]}")
+    remote(cell, f"! dpkg --unpack {new[2]}")
+    left = remote(cell, "dpkg-query --show -f '${Version} ${db:Status-Abbrev},' 'shop*'")
+    assert left == "1 ii ,2 iU ,1 iHR,"
+
+    run("patch", cell, **_patch_request("job.patch.1"))
+    record = cell.root_dir / "var/lib/managed/runs/job.patch.1"
+    wait_until(lambda: (record / "status").exists(), timeout=200, what="the run ends")
+
+    assert (record / "status").read_text().strip() == "0", text_of(record / "log")[-3000:]
+    left = remote(cell, "dpkg-query --show -f '${Version} ${db:Status-Abbrev},' 'shop*'")
+    assert left == "2 ii ,2 ii ,2 ii ,"
+
+
+def _three_packages(
+    cell: Cell, remote: Remote, version: str, directory: str, half_unpacked: str = ""
+) -> list[str]:
+    """A program, its library and the library's data, which need each other's version."""
+    needs = {"shop": f"shop-lib (= {version})", "shop-lib": f"shop-lib-data (>= {version})"}
+    return [
+        _built_package(
+            cell,
+            remote,
+            name,
+            f"Depends: {needs[name]}\n" if name in needs else "",
+            version=version,
+            directory=directory,
+            preinst=half_unpacked if name == "shop-lib-data" else "",
+        )
+        for name in ("shop", "shop-lib", "shop-lib-data")
+    ]
+
+
 OLD_LIBRARY = "/usr/local/lib/libold.so"
 USES_OLD_LIBRARY = f"""#!/usr/bin/python3
 import ctypes, os, time
@@ -124,15 +172,38 @@ def test_needrestart_restarts_services_but_no_run_of_ours(
     assert (record / "status").read_text().strip() == "0"
 
 
-def _built_package(cell: Cell, remote: Remote, name: str, more: str) -> str:
+INDEX_PACKAGES = """
+import hashlib, subprocess, sys
+for name in sys.argv[1:]:
+    content = open(name, "rb").read()
+    print(subprocess.check_output(["dpkg-deb", "--field", name], text=True).strip())
+    print(f"Filename: ./{name}\\nSize: {len(content)}")
+    print(f"SHA256: {hashlib.sha256(content).hexdigest()}\\n")
+"""
+"""Prints the index of a repository that apt can read."""
+
+
+def _built_package(
+    cell: Cell,
+    remote: Remote,
+    name: str,
+    more: str,
+    *,
+    version: str = "1",
+    directory: str = "/root",
+    preinst: str = "",
+) -> str:
     """A package without files, built on the cell; its path there."""
     control = (
-        f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: test <test@example.org>\n"
-        f"Description: test\n{more}"
+        f"Package: {name}\nVersion: {version}\nArchitecture: all\nDescription: test\n"
+        f"Maintainer: test <test@example.org>\n{more}"
     )
-    remote(cell, f"mkdir -p /root/{name}/DEBIAN && cat > /root/{name}/DEBIAN/control", control)
-    remote(cell, f"dpkg-deb --build /root/{name} /root/{name}.deb")
-    return f"/root/{name}.deb"
+    source = f"{directory}/{name}"
+    remote(cell, f"mkdir -p {source}/DEBIAN && cat > {source}/DEBIAN/control", control)
+    if preinst:
+        remote(cell, f"cat > {source}/DEBIAN/preinst && chmod 755 {source}/DEBIAN/preinst", preinst)
+    remote(cell, f"dpkg-deb --build {source} {source}.deb")
+    return f"{source}.deb"
 
 
 def _main_pid(cell: Cell, remote: Remote, unit: str) -> int:
