@@ -41,6 +41,14 @@ def parsed_packages(printed: str) -> dict[str, str]:
     return {row[0]: row[1] for row in rows if row[2] not in ("not-installed", "config-files")}
 
 
+def damaged_packages() -> list[str]:
+    """Packages whose unpacking was interrupted, so that only another installation mends them."""
+    columns = "${binary:Package}\\t${db:Status-Eflag}\\n"
+    printed = run_program(["dpkg-query", "--show", "--showformat", columns])
+    rows = (line.split("\t") for line in printed.splitlines())
+    return [row[0] for row in rows if row[1] == "reinstreq"]
+
+
 def simulated_updates(printed: str) -> list[dict[str, Any]]:
     """Read the "Inst" lines of apt-get --simulate; `before` is empty for a new package."""
     found = []

@@ -20,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from managed.server_scripts._apt import KEEP_CONFIGURATION, Apt
-from managed.server_scripts._packages import installed_packages, releases
+from managed.server_scripts._packages import damaged_packages, installed_packages, releases
 from managed.server_scripts._reboot import outdated_processes, reboot_state
 from managed.server_scripts._run import (
     ScriptFailed,
     emit,
+    run_directory,
     run_program,
     run_script,
     say,
@@ -81,7 +83,8 @@ def install_updates(apt: Apt, result: dict[str, Any]) -> None:
     apt.stage("finish interrupted work", configure, may_fail=True)
     apt.stage("fetch package lists", apt.get("--error-on=any", "update"))
     result["lists"] = {"updated_at": now(), "releases": releases()}
-    # Without names: of packages that need each other, apt mends all or none.
+    unpack_damaged_again(apt)
+    # Without names: with names, apt mends no others, and those that need each other not at all.
     apt.stage("repair packages", apt.get("--fix-broken", "install"))
     pending = apt.simulated(*UPGRADE)
     result["pending"] = pending
@@ -90,6 +93,21 @@ def install_updates(apt: Apt, result: dict[str, Any]) -> None:
         of = len(pending)
         apt.stage("download", apt.get("--download-only", *UPGRADE), progress_of=of)
         apt.stage("install", apt.get("--no-download", *UPGRADE), progress_of=of)
+
+
+def unpack_damaged_again(apt: Apt) -> None:
+    """What was killed in mid-unpacking is unpacked from the archive again, by dpkg itself: of a
+    version that did not change, apt only asks dpkg to configure it, which dpkg refuses.
+    """
+    damaged = damaged_packages()
+    if not damaged:
+        return
+    with tempfile.TemporaryDirectory(dir=run_directory()) as directory:
+        download = ["env", f"--chdir={directory}", *apt.get("download", *damaged)]
+        apt.stage("download half unpacked packages", download)
+        files = sorted(str(file) for file in Path(directory).glob("*.deb"))
+        unpack = ["dpkg", "--auto-deconfigure", *KEEP_CONFIGURATION, "--unpack", *files]
+        apt.stage("unpack them again", unpack)
 
 
 def prove_updates(apt: Apt, result: dict[str, Any]) -> None:

@@ -55,6 +55,8 @@ def test_a_dead_repository_is_no_green(
     start_test_cell: StartCell, run: Run, remote: Remote
 ) -> None:
     cell = start_test_cell("dead-repository", isolated=True)
+    dead = "deb http://127.0.0.1:9/debian bookworm main\n"
+    (cell.root_dir / "etc/apt/sources.list").write_text(dead)
 
     run("patch", cell, **_patch_request("job.patch.1"))
     record = cell.root_dir / "var/lib/managed/runs/job.patch.1"
@@ -86,50 +88,58 @@ def test_a_package_whose_needs_cannot_be_met_is_named_and_not_removed(
 
 
 KILLS_ITS_DPKG_ONCE = """#!/bin/sh
-[ -e /root/killed ] || { touch /root/killed; kill -KILL $PPID; sleep 10; }
+grep -q $DPKG_MAINTSCRIPT_PACKAGE /root/killed || {
+    echo $DPKG_MAINTSCRIPT_PACKAGE >> /root/killed
+    kill -KILL $PPID
+    sleep 10
+}
 """
+SHOP_STATES = "dpkg-query --show -f '${Version} ${db:Status-Abbrev},' 'shop*'"
 
 
 def test_what_a_kill_left_of_packages_that_need_each_other_is_mended(
     start_test_cell: StartCell, run: Run, remote: Remote
 ) -> None:
-    """One of three is new, one half unpacked, one old: no single one can be mended by itself."""
+    """Of three one is old, one new, one half unpacked, so that none can be mended by itself; a
+    fourth was half unpacked in its old version, which apt does not mend without being told.
+    """
     cell = start_test_cell("half-unpacked", isolated=True)
     remote(cell, "cat > /root/index", INDEX_PACKAGES)
-    old = _three_packages(cell, remote, "1", "/srv/old")
-    remote(cell, f"dpkg --install {' '.join(old)}")
-    new = _three_packages(cell, remote, "2", "/srv/new", half_unpacked=KILLS_ITS_DPKG_ONCE)
+    remote(cell, f"dpkg --install {' '.join(_shop_packages(cell, remote, '/srv/old', '1', ''))}")
+    new = _shop_packages(cell, remote, "/srv/new", "2", KILLS_ITS_DPKG_ONCE)
     (cell.root_dir / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/srv/new ./\n")
-    remote(cell, f"cd /srv/new && python3 /root/index *.deb > Packages; dpkg --unpack {new[1]}")
-    remote(cell, f"! dpkg --unpack {new[2]}")
-    left = remote(cell, "dpkg-query --show -f '${Version} ${db:Status-Abbrev},' 'shop*'")
-    assert left == "1 ii ,2 iU ,1 iHR,"
+    remote(cell, "cd /srv/new && python3 /root/index *.deb > Packages && touch /root/killed")
+    _program, library, data, theme = new
+    remote(cell, f"dpkg --unpack {library}")
+    remote(cell, f"! dpkg --unpack {data}; ! dpkg --unpack {theme}")
+    assert remote(cell, SHOP_STATES) == "1 ii ,2 iU ,1 iHR,1 iHR,"
 
     run("patch", cell, **_patch_request("job.patch.1"))
     record = cell.root_dir / "var/lib/managed/runs/job.patch.1"
     wait_until(lambda: (record / "status").exists(), timeout=200, what="the run ends")
 
     assert (record / "status").read_text().strip() == "0", text_of(record / "log")[-3000:]
-    left = remote(cell, "dpkg-query --show -f '${Version} ${db:Status-Abbrev},' 'shop*'")
-    assert left == "2 ii ,2 ii ,2 ii ,"
+    assert remote(cell, SHOP_STATES) == "2 ii ,2 ii ,2 ii ,1 ii ,"
 
 
-def _three_packages(
-    cell: Cell, remote: Remote, version: str, directory: str, half_unpacked: str = ""
+def _shop_packages(
+    cell: Cell, remote: Remote, directory: str, version: str, preinst: str
 ) -> list[str]:
-    """A program, its library and the library's data, which need each other's version."""
-    needs = {"shop": f"shop-lib (= {version})", "shop-lib": f"shop-lib-data (>= {version})"}
-    return [
-        _built_package(
-            cell,
-            remote,
-            name,
-            f"Depends: {needs[name]}\n" if name in needs else "",
-            version=version,
-            directory=directory,
-            preinst=half_unpacked if name == "shop-lib-data" else "",
+    """A program, its library and the library's data, which need each other's version, and a theme
+    of which there is one version only. The preinst is of the last two.
+    """
+
+    def built(name: str, version: str, needs: str = "", preinst: str = "") -> str:
+        depends = f"Depends: {needs}\n" if needs else ""
+        return _built_package(
+            cell, remote, name, depends, version=version, directory=directory, preinst=preinst
         )
-        for name in ("shop", "shop-lib", "shop-lib-data")
+
+    return [
+        built("shop", version, needs=f"shop-lib (= {version})"),
+        built("shop-lib", version, needs=f"shop-lib-data (>= {version})"),
+        built("shop-lib-data", version, preinst=preinst),
+        built("shop-theme", "1", preinst=preinst),
     ]
 
 
