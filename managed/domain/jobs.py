@@ -153,6 +153,13 @@ class Job:
         """Does it wait for another job to leave its server? Then it has not begun."""
         return self.status is JobStatus.QUEUED and not self.holds_server
 
+    @property
+    def gives_way(self) -> bool:
+        """May a job that goes before it push it aside? Not while it takes its changes back, nor a
+        delete that has its server: what it has begun leaves nothing to bring back.
+        """
+        return self.verdict is None and not (self.kind is JobKind.DELETE and self.holds_server)
+
     def done_step(self, name: str) -> StepResult | None:
         """The recorded result of the step, or None if it has not been done."""
         return next((s for s in self.steps if s.name == name and s.status is StepStatus.DONE), None)
@@ -245,14 +252,14 @@ class Preemption(StrEnum):
     AT_SAFE_POINT = "at-safe-point"
 
 
-def preemption(holder: JobKind, asked: JobKind, holder_undoing: bool) -> Preemption:
+def preemption(holder: Job, asked: JobKind) -> Preemption:
     """May `asked` push `holder` off its server? Only what people need to bring a server back may.
 
     The holder is never interrupted: it is asked to stop and does so at its next safe point.
     """
-    if asked.precedence < JobKind.DELETE.precedence or holder_undoing:
+    if asked.precedence < JobKind.DELETE.precedence or not holder.gives_way:
         return Preemption.REFUSE
-    if asked.precedence <= holder.precedence:
+    if asked.precedence <= holder.kind.precedence:
         return Preemption.REFUSE
     return Preemption.AT_SAFE_POINT
 

@@ -198,8 +198,7 @@ def _one_of(connection: Connection, server_id: str, which: ColumnElement[bool]) 
 
 def _require_precedence(present: Job, asked: JobKind) -> None:
     """ServerBusy unless the job that is asked for goes before the present one."""
-    decision = preemption(present.kind, asked, holder_undoing=present.verdict is not None)
-    if decision is Preemption.REFUSE:
+    if preemption(present, asked) is Preemption.REFUSE:
         does = "is in line for" if present.is_in_line else "is working on"
         raise ServerBusy(
             f"a {present.kind} job {does} this server",

@@ -158,16 +158,23 @@ def test_a_step_that_ends_worker_after_worker_is_not_begun_again() -> None:
         (JobKind.PATCH, JobKind.BACKUP, Preemption.REFUSE),
         (JobKind.RESCUE, JobKind.RESTORE, Preemption.REFUSE),
         (JobKind.RESCUE, JobKind.RESCUE, Preemption.REFUSE),
+        (JobKind.DELETE, JobKind.RESCUE, Preemption.REFUSE),
     ],
 )
 def test_only_what_brings_a_server_back_goes_before_others(
     holder: JobKind, asked: JobKind, answer: Preemption
 ) -> None:
-    assert preemption(holder, asked, holder_undoing=False) is answer
+    assert preemption(job(kind=holder, holds_server=True), asked) is answer
 
 
 def test_a_job_that_takes_its_changes_back_is_not_pushed_aside() -> None:
-    assert preemption(JobKind.PATCH, JobKind.RESCUE, holder_undoing=True) is Preemption.REFUSE
+    undoing = job(kind=JobKind.PATCH, holds_server=True, verdict=JobStatus.FAILED)
+    assert preemption(undoing, JobKind.RESCUE) is Preemption.REFUSE
+
+
+def test_a_delete_that_has_not_begun_gives_way() -> None:
+    in_line = job(kind=JobKind.DELETE, holds_server=False)
+    assert preemption(in_line, JobKind.RESCUE) is Preemption.AT_SAFE_POINT
 
 
 def test_only_time_in_which_a_server_was_asked_counts_as_its_silence() -> None:
