@@ -7,8 +7,10 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 # Images, cells and the lab's own libvirt need root; for others these commands go through sudo.
 AS_ROOT := scripts/as-root
-# Two processes, whole files each; the longest file comes first (tests/conftest.py).
-PYTEST := $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest \
+# Two processes, whole files each; the longest file comes first (tests/conftest.py). The tests' own
+# files hold a server's disk and its backups: too much for a /tmp in memory, as Debian 13 has it.
+PYTEST := $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" PYTEST_DEBUG_TEMPROOT=/var/tmp \
+	$(BIN)/python -m pytest \
 	--numprocesses 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 .PHONY: help
