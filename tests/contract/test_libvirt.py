@@ -203,11 +203,12 @@ def test_the_probe_ends_within_its_bound_and_is_remembered(tmp_path: Path) -> No
 
 @needs_root
 def test_two_labs_do_not_see_each_other(rig: LibvirtRig, spec: ServerSpec, tmp_path: Path) -> None:
+    before = set(Path("/etc/libvirt").rglob("*"))
     rig.hypervisor.start(spec.server_id)
     with libvirt_rig(tmp_path, Acceleration.TCG) as other:
         assert other.hypervisor.power_state(spec.server_id) is PowerState.ABSENT
     assert rig.hypervisor.power_state(spec.server_id) is PowerState.RUNNING
-    assert not any(Path("/etc/libvirt").glob("qemu*"))
+    assert set(Path("/etc/libvirt").rglob("*")) == before, "nothing is left among the host's own"
 
 
 @needs_root
