@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import subprocess
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from managed.domain.errors import Json
 from managed.lab.cells import Cell
 from managed.ports import PlaybookReport
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+TRIAL = "/usr/local/lib/managed/hardening-trial"
+"""The role's program that takes back what nobody has confirmed."""
 
 
 class Run(Protocol):
@@ -25,10 +29,24 @@ class Harden(Protocol):
     def __call__(self, cell: Cell, **variables: Json) -> PlaybookReport: ...
 
 
+class PutOnTrial(Protocol):
+    """Puts a cell's hardening on trial for so many seconds."""
+
+    def __call__(self, cell: Cell, seconds: int = 900, *, firewall: bool = True) -> None: ...
+
+
 class Remote(Protocol):
     """Runs a shell command on a cell over a new connection and returns what it printed."""
 
     def __call__(self, cell: Cell, command: str, given: str = "") -> str: ...
+
+
+def seen(remote: Remote, cell: Cell, script: str, *arguments: str) -> dict[str, Any]:
+    """What one of the harden role's scripts that look at a server says of this one."""
+    source = (PLAYBOOKS / "roles/harden/files" / script).read_text()
+    command = shlex.join(["python3", "-", *arguments])
+    found: dict[str, Any] = json.loads(remote(cell, command, source))
+    return found
 
 
 def serve_command(unit: str, port: int) -> str:

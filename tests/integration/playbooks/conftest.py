@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +13,12 @@ from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.ssh.keys import public_key_of
 from managed.lab.cells import Cell
 from managed.ports import PlaybookReport
-from tests.support.playbook_runs import PLAYBOOKS, Harden, Remote, Run
+from tests.support.cells import StartCell
+from tests.support.playbook_runs import PLAYBOOKS, TRIAL, Harden, PutOnTrial, Remote, Run
 from tests.support.runtime import short_directory
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run() -> Iterator[Run]:
     """Runs a playbook on a cell with the given variables."""
     with short_directory() as runtime:
@@ -37,7 +38,7 @@ def run() -> Iterator[Run]:
         yield run_playbook
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def harden(run: Run) -> Harden:
     """Runs harden.yml on a cell with the given variables."""
 
@@ -47,15 +48,16 @@ def harden(run: Run) -> Harden:
     return run_harden
 
 
-@pytest.fixture
-def remote(tmp_path: Path) -> Remote:
+@pytest.fixture(scope="session")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Remote:
     """Runs a shell command on a cell over a new connection, input given, and returns its output."""
+    folder = tmp_path_factory.mktemp("remote")
 
     def run_command(cell: Cell, command: str, given: str = "") -> str:
-        identity = tmp_path / f"{cell.name}.key"
+        identity = folder / f"{cell.name}.key"
         identity.touch(mode=0o600)
         identity.write_text(cell.private_key.reveal())
-        known = tmp_path / f"{cell.name}.known"
+        known = folder / f"{cell.name}.known"
         known.write_text(f"cell {cell.host_key}\n")
         options = (f"UserKnownHostsFile={known}", "HostKeyAlias=cell", "IdentitiesOnly=yes",
                    "BatchMode=yes", "ConnectTimeout=5")  # fmt: skip
@@ -70,3 +72,26 @@ def remote(tmp_path: Path) -> Remote:
         return done.stdout
 
     return run_command
+
+
+@pytest.fixture(scope="session")
+def put_on_trial(start_test_cell: StartCell, harden: Harden, remote: Remote) -> PutOnTrial:
+    """Puts a cell's hardening on trial as harden.yml does in the end, in a second instead of eight:
+    what it writes is taken from a cell on which it ran.
+    """
+    model = start_test_cell("on-trial", isolated=True)
+    harden(model)
+    names = ("etc/managed/trial/sshd.conf", "etc/managed/trial/firewall.nft",
+             "etc/systemd/system/managed-hardening.service", TRIAL.lstrip("/"))  # fmt: skip
+
+    def put(cell: Cell, seconds: int = 900, *, firewall: bool = True) -> None:
+        for name in names:
+            if firewall or not name.endswith(".nft"):
+                place = cell.root_dir / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(model.root_dir / name, place)
+        remote(cell, "mkdir -p /etc/managed/confirmed && systemctl daemon-reload")
+        remote(cell, "systemctl enable --quiet managed-hardening.service")
+        assert remote(cell, f"{TRIAL} begin {seconds}") == "trial\n"
+
+    return put

@@ -8,10 +8,21 @@ import pytest
 
 from managed.domain.errors import PlaybookFailed
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
-from managed.drivers.ssh.keys import new_key_pair
+from managed.drivers.ssh.keys import new_key_pair, public_key_of
 from managed.lab.cells import Cell
 from tests.support.cells import StartCell
-from tests.support.playbook_runs import PLAYBOOKS, Harden, Remote, Run, ways_in
+from tests.support.playbook_runs import (
+    PLAYBOOKS,
+    TRIAL,
+    Harden,
+    PutOnTrial,
+    Remote,
+    Run,
+    answers,
+    seen,
+    serve_command,
+    ways_in,
+)
 from tests.support.runtime import short_directory
 
 SUPPORT = Path(__file__).parents[2] / "support" / "playbooks"
@@ -19,23 +30,25 @@ SUPPORT = Path(__file__).parents[2] / "support" / "playbooks"
 pytestmark = [pytest.mark.cell, pytest.mark.timeout(600)]
 
 
-def test_hardening_twice_changes_nothing_and_backups_keep_their_socket(
+def test_hardening_twice_changes_nothing_closes_what_nobody_uses_and_leaves_backups_their_way(
     start_test_cell: StartCell, harden: Harden, run: Run, remote: Remote
 ) -> None:
-    cell = start_test_cell("harden")
+    cell = start_test_cell("harden", isolated=True)
     remote(cell, "mkdir -p /etc/cron.daily; touch /etc/crontab /etc/cron.allow")
     remote(cell, "chmod 755 /etc/cron.daily; chmod 644 /etc/crontab /etc/cron.allow")
+    remote(cell, serve_command("web", 8080))
+    remote(cell, "nft add table ip customer")
 
-    first = harden(cell, harden_firewall=False)
-    assert run("confirm_hardening", cell).facts["settings"] == "confirmed"
-    second = harden(cell, harden_firewall=False)
-
+    first = harden(cell)
     assert first.changed > 0
-    assert second.changed == 0
-    assert first.facts["settings"] == "trial"
-    assert second.facts["settings"] == "confirmed"
-    assert first.facts["firewall"] == "off"
+    assert (first.facts["settings"], first.facts["firewall"]) == ("trial", "trial")
     assert first.facts["password_login"] == "no"
+    assert run("confirm_hardening", cell).facts["settings"] == "confirmed"
+    second = harden(cell)
+    assert second.changed == 0
+    assert (second.facts["settings"], second.facts["firewall"]) == ("confirmed", "confirmed")
+    assert "8080/tcp" in list(second.facts["open_ports"])  # type: ignore[arg-type]
+
     effective = remote(cell, "sshd -T").splitlines()
     assert "passwordauthentication no" in effective
     assert "permitrootlogin without-password" in effective
@@ -48,6 +61,13 @@ def test_hardening_twice_changes_nothing_and_backups_keep_their_socket(
         "644 root /etc/cron.allow",
     ]
 
+    remote(cell, serve_command("late", 9090))
+    assert answers(cell, 8080)
+    assert not answers(cell, 9090), "a port that nobody used before is closed"
+    assert "table ip customer" in remote(cell, "nft list tables"), "other tables are left alone"
+    assert harden(cell, harden_extra_ports=["9090/tcp"]).facts["firewall"] == "trial"
+    assert answers(cell, 9090)
+
 
 def test_who_has_only_a_password_is_not_locked_out(
     start_test_cell: StartCell, harden: Harden, remote: Remote
@@ -58,14 +78,14 @@ def test_who_has_only_a_password_is_not_locked_out(
     remote(cell, "cat >> /root/.ssh/authorized_keys", f"{new_key_pair().public_key} admin\n")
 
     report = harden(cell, harden_firewall=False)
+    assert report.facts["firewall"] == "off"
     assert report.facts["password_login"] == "yes"
     assert report.facts["need_passwords"] == ["kim"]
     assert "password" in ways_in(cell, "kim")
 
     remote(cell, "install -d -o kim /home/kim/.ssh; cat > /home/kim/.ssh/authorized_keys",
            f"{new_key_pair().public_key} kim\n")  # fmt: skip
-    assert harden(cell, harden_firewall=False).facts["password_login"] == "no"
-    assert ways_in(cell, "kim") == "publickey"
+    assert need_passwords(cell, remote) == []
 
 
 def test_roots_password_counts_where_root_may_use_it(
@@ -74,13 +94,12 @@ def test_roots_password_counts_where_root_may_use_it(
     """The only key of root's is ours."""
     cell = start_test_cell("root-password")
     remote(cell, "chpasswd", "root:old but good\n")
-    assert harden(cell, harden_firewall=False).facts["need_passwords"] == []
+    assert need_passwords(cell, remote) == []
 
-    remote(cell, "/usr/local/lib/managed/hardening-trial end")
     remote(cell, "echo PermitRootLogin yes > /etc/ssh/sshd_config.d/01-customer.conf")
-    report = harden(cell, harden_firewall=False)
-    assert report.facts["need_passwords"] == ["root"]
+    assert need_passwords(cell, remote) == ["root"]
     strict = harden(cell, harden_firewall=False, harden_password_login="no")
+    assert strict.facts["need_passwords"] == ["root"]
     assert strict.facts["password_login"] == "no"
     assert "passwordauthentication no" in remote(cell, "sshd -T").splitlines()
 
@@ -95,7 +114,7 @@ def test_a_configuration_that_reads_no_drop_ins_reads_ours_alone(
 
     harden(cell, harden_firewall=False)
     effective = remote(cell, "sshd -T").splitlines()
-    remote(cell, "/usr/local/lib/managed/hardening-trial end")
+    remote(cell, f"{TRIAL} end")
 
     assert "passwordauthentication no" in effective
     assert "maxsessions 77" not in effective
@@ -104,12 +123,16 @@ def test_a_configuration_that_reads_no_drop_ins_reads_ours_alone(
 
 @pytest.mark.parametrize("hardened", [False, True], ids=["never-hardened", "hardened-before"])
 def test_a_configuration_that_overrules_ours_leaves_everything_as_it_was(
-    start_test_cell: StartCell, harden: Harden, run: Run, remote: Remote, hardened: bool
+    start_test_cell: StartCell,
+    harden: Harden,
+    put_on_trial: PutOnTrial,
+    remote: Remote,
+    hardened: bool,
 ) -> None:
     cell = start_test_cell(f"overruled-{hardened}".lower())
     if hardened:
-        harden(cell, harden_firewall=False)
-        run("confirm_hardening", cell)
+        put_on_trial(cell, firewall=False)
+        remote(cell, f"{TRIAL} keep")
     before = settings_of(cell)
     foreign = cell.root_dir / "etc/ssh/sshd_config.d/00-customer.conf"
     foreign.write_text("AllowStreamLocalForwarding no\n")
@@ -147,3 +170,9 @@ def test_kernel_settings_that_a_killed_worker_wrote_are_applied_and_nothing_else
 def settings_of(cell: Cell) -> str | None:
     path = cell.root_dir / "etc/ssh/sshd_config.d/00-managed.conf"
     return path.read_text() if path.exists() else None
+
+
+def need_passwords(cell: Cell, remote: Remote) -> object:
+    """Whom the role would lock out without passwords."""
+    looked = seen(remote, cell, "look_at_server.py", public_key_of(cell.private_key))
+    return looked["need_passwords"]

@@ -17,13 +17,20 @@ from managed.lab.cells import Cell, start_cell, stop_cell
 from managed.workflows.harden import take_back
 from managed.workflows.steps import StepContext
 from tests.support.cells import StartCell
-from tests.support.playbook_runs import PLAYBOOKS, Harden, Remote, Run, ways_in
+from tests.support.playbook_runs import (
+    PLAYBOOKS,
+    TRIAL,
+    Harden,
+    PutOnTrial,
+    Remote,
+    Run,
+    ways_in,
+)
 from tests.support.runtime import short_directory
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.cell, pytest.mark.timeout(600)]
 
-TRIAL = "/usr/local/lib/managed/hardening-trial"
 SSHD_SETTINGS = "etc/ssh/sshd_config.d/00-managed.conf"
 
 
@@ -44,7 +51,7 @@ def test_what_a_killed_worker_wrote_is_in_force_after_the_next_one(
     remote(cell, f"{TRIAL} end")
     remote(cell, f"cp /etc/managed/trial/sshd.conf /{SSHD_SETTINGS}")
     assert "password" in ways_in(cell, "root")
-    assert harden(cell, harden_firewall=False).facts["settings"] == "trial"
+    assert remote(cell, f"{TRIAL} begin 900") == "trial\n"
     assert ways_in(cell, "root") == "publickey"
 
 
@@ -53,7 +60,7 @@ def test_unconfirmed_settings_go_away_by_themselves(
 ) -> None:
     cell = start_test_cell("rollback", isolated=True)
 
-    assert harden(cell, harden_trial_seconds=20).facts["settings"] == "trial"
+    assert harden(cell, harden_trial_seconds=8).facts["settings"] == "trial"
     assert "inet managed" in remote(cell, "nft list tables")
     wait_until(
         lambda: "inet managed" not in remote(cell, "nft list tables"),
@@ -70,18 +77,21 @@ def test_unconfirmed_settings_go_away_by_themselves(
 
 
 def test_after_a_boot_only_what_is_confirmed_is_in_force(
-    start_test_cell: StartCell, harden: Harden, run: Run, remote: Remote
+    start_test_cell: StartCell, put_on_trial: PutOnTrial, run: Run, remote: Remote
 ) -> None:
     cell = start_test_cell("booted", isolated=True)
 
-    harden(cell)
+    put_on_trial(cell)
     boot_again(cell)
     assert "inet managed" not in remote(cell, "nft list tables")
     assert "password" in ways_in(cell, "root")
 
-    assert harden(cell).facts["settings"] == "trial"
+    put_on_trial(cell)
     run("confirm_hardening", cell)
-    assert harden(cell, harden_extra_ports=["9090/tcp"]).facts["firewall"] == "trial"
+    rules = cell.root_dir / "etc/managed/trial/firewall.nft"
+    rules.write_text(f"{rules.read_text()}add rule inet managed input tcp dport 9090 accept\n")
+    assert remote(cell, f"{TRIAL} begin 900") == "trial\n"
+    assert "9090" in remote(cell, "nft list table inet managed")
     boot_again(cell)
     rules = remote(cell, "nft list table inet managed")
     assert "22" in rules
@@ -90,10 +100,10 @@ def test_after_a_boot_only_what_is_confirmed_is_in_force(
 
 
 def test_rules_that_somebody_removed_meanwhile_are_not_called_confirmed(
-    start_test_cell: StartCell, harden: Harden, run: Run, remote: Remote
+    start_test_cell: StartCell, put_on_trial: PutOnTrial, run: Run, remote: Remote
 ) -> None:
     cell = start_test_cell("flushed", isolated=True)
-    harden(cell)
+    put_on_trial(cell)
     remote(cell, "nft delete table inet managed")
 
     with pytest.raises(PlaybookFailed, match="taken back"):
@@ -103,13 +113,13 @@ def test_rules_that_somebody_removed_meanwhile_are_not_called_confirmed(
 
 
 def test_what_is_on_trial_is_taken_back_over_a_connection_that_is_open(
-    start_test_cell: StartCell, harden: Harden, remote: Remote
+    start_test_cell: StartCell, put_on_trial: PutOnTrial, remote: Remote
 ) -> None:
     cell = start_test_cell("taken-back")
     shell = SshShell()
     before = remote(cell, "sshd -T")
     shell.boot_id(cell.endpoint)
-    harden(cell, harden_firewall=False)
+    put_on_trial(cell, firewall=False)
     assert remote(cell, "sshd -T") != before
     lock_everybody_out(cell, shell)
 
@@ -120,13 +130,13 @@ def test_what_is_on_trial_is_taken_back_over_a_connection_that_is_open(
 
 
 def test_who_is_locked_out_gets_in_when_the_time_is_over(
-    start_test_cell: StartCell, harden: Harden, remote: Remote
+    start_test_cell: StartCell, put_on_trial: PutOnTrial, remote: Remote
 ) -> None:
     """Nobody holds a connection any more."""
     cell = start_test_cell("locked-out")
     shell = SshShell()
     before = remote(cell, "sshd -T")
-    harden(cell, harden_firewall=False, harden_trial_seconds=30)
+    put_on_trial(cell, 10, firewall=False)
     lock_everybody_out(cell, shell)
 
     wait_until(lambda: lets_in(cell, shell), timeout=90, what="the clock lets us in again")
