@@ -112,21 +112,13 @@ def place() -> Iterator[Storage]:
 
 @pytest.fixture
 def victim(place: Storage, tmp_path: Path) -> Victim:
-    settings = ResticSettings(
-        restic_binary(), place.directory / "cache", place.settings, lock_patience=1
-    )
-    restic = ResticRepositories(settings, place.objects)
-    account = f"srv-{tmp_path.name.replace('_', '-')[:40]}"
-    repository = RepositoryAddress(account, new_password())
-    repository = replace(repository, key_id=restic.create(repository))
-    password = new_password()
-    place.gateway.admit(account, password)
-    socket = place.gateway_settings.socket
-    intruder = Intruder(socket, account, password, repository.password, place.directory)
+    repository = place.new_repository(f"srv-{tmp_path.name.replace('_', '-')[:40]}")
+    intruder = place.intruder(repository)
     folder = tmp_path / "srv"
     folder.mkdir()
     (folder / "file").write_bytes(os.urandom(40_000))
     snapshot_id = intruder.backup([folder], key_id=repository.key_id)
+    settings, restic = place.restic_settings, place.restic()
     return Victim(place, restic, settings, repository, intruder, folder, snapshot_id)
 
 
