@@ -111,13 +111,18 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     return _real_bench(tmp_path, request.getfixturevalue("place"))
 
 
-def test_creating_again_gives_the_same_key(bench: Bench) -> None:
+def test_a_created_repository_takes_backups_and_is_created_once(bench: Bench) -> None:
     address = RepositoryAddress(f"srv-{next(NAMES)}", new_password())
-    repository = replace(address, key_id=bench.port.create(address))
-    assert len(repository.key_id) == 64
-    assert bench.port.create(repository) == repository.key_id
-    assert bench.port.create(address) == repository.key_id
+    children: list[int] = []
+    repository = replace(address, key_id=bench.port.create(address, children.append))
+    assert (len(repository.key_id), len(children)) == (64, 1)
     assert bench.port.snapshots(repository) == []
+    for again in (repository, address):
+        assert bench.port.create(again, children.append) == repository.key_id
+    assert len(children) == 1
+    snapshot = bench.backup(repository, {"a": b"x"})
+    assert [found.snapshot_id for found in bench.port.snapshots(repository)] == [snapshot]
+    assert bench.port.check(repository, 1, 1, bench.emit).is_sound
 
 
 def test_creating_again_with_another_password_is_refused(bench: Bench) -> None:
@@ -179,9 +184,8 @@ def test_no_more_of_a_file_is_read_than_it_may_have(bench: Bench) -> None:
 
 def test_whoever_takes_over_can_end_what_works(bench: Bench) -> None:
     """Every process is registered, and ends when that fails: the lease may be lost by then."""
-    address = RepositoryAddress(f"srv-{next(NAMES)}", new_password())
+    address = bench.new_repository()
     children: list[int] = []
-    address = replace(address, key_id=bench.port.create(address, children.append))
     snapshot, path = bench.backup(address, {"a": b"x"}), str(bench.folder / "a")
 
     def listed(register: RegisterChild) -> None:
@@ -202,7 +206,7 @@ def test_whoever_takes_over_can_end_what_works(bench: Bench) -> None:
 
     for number, call in enumerate(calls):
         call(children.append)
-        assert len(children) == 2 + 2 * number
+        assert len(children) == 1 + 2 * number
         with pytest.raises(LeaseLost):
             call(refuse)
     assert [group for group in children if group != os.getpgid(0) and identity_of(group)] == []
