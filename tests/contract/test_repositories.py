@@ -31,12 +31,11 @@ from managed.domain.secrets import new_password
 from managed.domain.snapshots import RepositoryAddress, SnapshotFile
 from managed.drivers.fakes.repositories import FakeRepositories
 from managed.drivers.processes import identity_of
-from managed.drivers.restic.commands import ResticSettings
 from managed.drivers.restic.quarantine import INIT_TAKES
 from managed.drivers.restic.repositories import ResticRepositories
 from managed.drivers.s3 import S3ObjectStore
-from managed.ports import BackupRepositories, Clock, RegisterChild
-from tests.support.storage import Intruder, Storage, free_port, restic_binary, storage
+from managed.ports import BackupRepositories, RegisterChild
+from tests.support.storage import Storage, free_port, storage
 from tests.support.waiting import wait_until
 
 NAMES = count(1)
@@ -45,11 +44,14 @@ Backup = Callable[[RepositoryAddress, Mapping[str, bytes]], str]
 
 @dataclass
 class Bench:
-    """A port, a folder whose files can be backed up, and how a server does so."""
+    """A port, a folder whose files can be backed up, how a server does so, and how a repository
+    comes to be when its making is not the question.
+    """
 
     port: BackupRepositories
     folder: Path
     backup: Backup
+    provide: Callable[[str], RepositoryAddress]
     events: list[tuple[str, Mapping[str, Json]]] = field(default_factory=list)
 
     def emit(self, name: str, data: Mapping[str, Json]) -> None:
@@ -64,22 +66,13 @@ class Bench:
         return self.port.file_digest(repository, snapshot_id, path, 1000)
 
     def new_repository(self) -> RepositoryAddress:
-        address = RepositoryAddress(f"srv-{next(NAMES)}", new_password())
-        return replace(address, key_id=self.port.create(address))
+        return self.provide(f"srv-{next(NAMES)}")
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Storage]:
     with storage() as running:
         yield running
-
-
-def restic_on(place: Storage, clock: Clock = lambda: datetime.now(UTC)) -> ResticRepositories:
-    return ResticRepositories(
-        ResticSettings(restic_binary(), place.directory / "cache", place.settings, lock_patience=1),
-        place.objects,
-        clock,
-    )
 
 
 def sha256(content: bytes) -> str:
@@ -94,7 +87,11 @@ def _fake_bench(folder: Path) -> Bench:
         moment = datetime.now(UTC)
         return fake.add_snapshot(repository.account, moment, files, paths=[str(folder)])
 
-    return Bench(fake, folder, backup)
+    def provide(account: str) -> RepositoryAddress:
+        address = RepositoryAddress(account, new_password())
+        return replace(address, key_id=fake.create(address))
+
+    return Bench(fake, folder, backup, provide)
 
 
 def _real_bench(folder: Path, place: Storage) -> Bench:
@@ -102,21 +99,9 @@ def _real_bench(folder: Path, place: Storage) -> Bench:
         for name, data in content.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        return client_of(place, repository).backup([folder], key_id=repository.key_id)
+        return place.intruder(repository).backup([folder], key_id=repository.key_id)
 
-    return Bench(restic_on(place), folder, backup)
-
-
-def client_of(place: Storage, repository: RepositoryAddress) -> Intruder:
-    password = new_password()
-    place.gateway.admit(repository.account, password)
-    return Intruder(
-        place.gateway_settings.socket,
-        repository.account,
-        password,
-        repository.password,
-        place.directory,
-    )
+    return Bench(place.restic(), folder, backup, place.new_repository)
 
 
 @pytest.fixture(params=["fake", pytest.param("restic", marks=pytest.mark.integration)])
@@ -126,12 +111,18 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     return _real_bench(tmp_path, request.getfixturevalue("place"))
 
 
-def test_creating_again_gives_the_same_key(bench: Bench) -> None:
-    repository = bench.new_repository()
-    assert len(repository.key_id) == 64
-    assert bench.port.create(repository) == repository.key_id
-    assert bench.port.create(replace(repository, key_id="")) == repository.key_id
+def test_a_created_repository_takes_backups_and_is_created_once(bench: Bench) -> None:
+    address = RepositoryAddress(f"srv-{next(NAMES)}", new_password())
+    children: list[int] = []
+    repository = replace(address, key_id=bench.port.create(address, children.append))
+    assert (len(repository.key_id), len(children)) == (64, 1)
     assert bench.port.snapshots(repository) == []
+    for again in (repository, address):
+        assert bench.port.create(again, children.append) == repository.key_id
+    assert len(children) == 1
+    snapshot = bench.backup(repository, {"a": b"x"})
+    assert [found.snapshot_id for found in bench.port.snapshots(repository)] == [snapshot]
+    assert bench.port.check(repository, 1, 1, bench.emit).is_sound
 
 
 def test_creating_again_with_another_password_is_refused(bench: Bench) -> None:
@@ -193,9 +184,8 @@ def test_no_more_of_a_file_is_read_than_it_may_have(bench: Bench) -> None:
 
 def test_whoever_takes_over_can_end_what_works(bench: Bench) -> None:
     """Every process is registered, and ends when that fails: the lease may be lost by then."""
-    address = RepositoryAddress(f"srv-{next(NAMES)}", new_password())
+    address = bench.new_repository()
     children: list[int] = []
-    address = replace(address, key_id=bench.port.create(address, children.append))
     snapshot, path = bench.backup(address, {"a": b"x"}), str(bench.folder / "a")
 
     def listed(register: RegisterChild) -> None:
@@ -216,7 +206,7 @@ def test_whoever_takes_over_can_end_what_works(bench: Bench) -> None:
 
     for number, call in enumerate(calls):
         call(children.append)
-        assert len(children) == 2 + 2 * number
+        assert len(children) == 1 + 2 * number
         with pytest.raises(LeaseLost):
             call(refuse)
     assert [group for group in children if group != os.getpgid(0) and identity_of(group)] == []
@@ -311,7 +301,7 @@ def test_damaged_and_missing_packs_are_errors(place: Storage, tmp_path: Path) ->
 @pytest.mark.integration
 def test_a_creation_that_was_killed_half_way_can_be_repeated(place: Storage) -> None:
     repository = RepositoryAddress("srv-half", new_password())
-    restic = restic_on(place)
+    restic = place.restic()
     first = restic.create(repository)
     place.objects.delete("repositories/srv-half/config")
     with pytest.raises(RepositoryLocked) as caught:
@@ -319,7 +309,7 @@ def test_a_creation_that_was_killed_half_way_can_be_repeated(place: Storage) -> 
     assert caught.value.retry_after is not None
     assert 0 < caught.value.retry_after <= INIT_TAKES.total_seconds()
     later = datetime.now(UTC) + INIT_TAKES
-    second = restic_on(place, lambda: later).create(repository)
+    second = place.restic(lambda: later).create(repository)
     assert second != first
     assert place.objects.keys("repositories/srv-half/keys/") == [
         f"repositories/srv-half/keys/{second}"
@@ -344,7 +334,7 @@ def test_a_repository_that_lost_its_configuration_is_not_made_anew(
 @pytest.mark.integration
 def test_a_dead_object_store_is_said_at_once(place: Storage) -> None:
     store = replace(place.settings, endpoint=f"http://127.0.0.1:{free_port()}")
-    settings = ResticSettings(restic_binary(), place.directory / "cache", store)
+    settings = replace(place.restic_settings, store=store)
     restic = ResticRepositories(settings, S3ObjectStore(store, timeout=2))
     with pytest.raises(ObjectStoreUnavailable):
         restic.snapshots(RepositoryAddress("srv-any", new_password()))
@@ -352,8 +342,8 @@ def test_a_dead_object_store_is_said_at_once(place: Storage) -> None:
 
 @pytest.mark.integration
 def test_restic_is_there_and_new_enough(place: Storage) -> None:
-    assert restic_on(place).version() >= "0.18"
-    settings = ResticSettings(Path("/nowhere/restic"), place.directory, place.settings)
+    assert place.restic().version() >= "0.18"
+    settings = replace(place.restic_settings, binary=Path("/nowhere/restic"))
     with pytest.raises(MissingRequirement, match="/nowhere/restic"):
         ResticRepositories(settings, place.objects).version()
 
@@ -362,7 +352,7 @@ def test_restic_is_there_and_new_enough(place: Storage) -> None:
 def test_the_lock_of_a_running_backup_is_respected(place: Storage, tmp_path: Path) -> None:
     bench = _real_bench(tmp_path, place)
     repository = bench.new_repository()
-    client = client_of(place, repository)
+    client = place.intruder(repository)
     locks = f"repositories/{repository.account}/locks/"
     waiting = client.start("backup", "--stdin", "--stdin-filename", "slow")
     try:
@@ -383,7 +373,7 @@ def test_a_dead_processs_lock_is_removed_by_itself(place: Storage, tmp_path: Pat
     bench = _real_bench(tmp_path, place)
     repository = bench.new_repository()
     locks = f"repositories/{repository.account}/locks/"
-    killed = client_of(place, repository).start("backup", "--stdin")
+    killed = place.intruder(repository).start("backup", "--stdin")
     wait_until(lambda: place.objects.keys(locks), timeout=30, what="the backup's lock")
     killed.kill()
     killed.communicate()

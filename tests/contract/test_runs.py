@@ -333,14 +333,14 @@ def test_a_start_that_died_half_way_is_unknown_and_never_starts_later(real: Stag
 def test_a_run_that_is_being_started_is_running(real: Stage) -> None:
     runner = real.start(HELLO)
     real.until(runner, RunState.FINISHED)
-    state = sh(
+    starter = sh(
         real,
         f"cd /var/lib/managed/runs && cp -r {runner} begun.step.1 && cd begun.step.1 && "
-        "rm status pid && : >starting && : >log && "
-        "(flock starting sleep 3 >/dev/null 2>&1 &) && echo locked",
+        "rm status pid && : >log && exec 9>starting && flock 9 && "
+        "{ sleep 1000 >/dev/null 2>&1 & echo $!; }",
     )
-    assert state == "locked\n"
     assert real.look("begun.step.1").state is RunState.RUNNING
+    sh(real, f"kill {starter}")
     real.until("begun.step.1", RunState.UNKNOWN)
 
 
@@ -361,21 +361,22 @@ def test_records_that_nobody_forgot_are_swept_when_they_are_old(real: Stage) -> 
 
 
 @pytest.mark.cell
-def test_the_time_limit_ends_the_run_and_all_its_processes(real: Stage) -> None:
-    script = "#!/bin/sh\ntrap '' TERM\nsetsid sleep 777.25 &\nsleep 777.25; sleep 777.25\n"
-    run_id = real.start(script, time_limit=1)
-    report = real.until(run_id, RunState.FINISHED)
+def test_the_time_limit_and_a_stop_end_what_does_not_listen_and_all_its_processes(
+    real: Stage,
+) -> None:
+    """Both at a time: each kills only after a while of patience."""
+    late = "#!/bin/sh\ntrap '' TERM\nsetsid sleep 777.25 &\nsleep 777.25; sleep 777.25\n"
+    limited = real.start(late, time_limit=1)
+    deaf = real.start("#!/bin/sh\ntrap '' TERM\necho deaf\nwhile :; do sleep 0.1; done\n")
+    real.until_printed(deaf, "deaf")
+
+    real.runs.stop(real.endpoint, deaf)
+    assert real.look(deaf).exit_status == 137
+
+    report = real.until(limited, RunState.FINISHED)
     assert report.exit_status == 124
     assert "time limit" in report.log
     assert sh(real, "pgrep -f '[s]leep 777.25'") == ""
-
-
-@pytest.mark.cell
-def test_stop_ends_a_run_that_does_not_listen(real: Stage) -> None:
-    run_id = real.start("#!/bin/sh\ntrap '' TERM\necho deaf\nwhile :; do sleep 0.1; done\n")
-    real.until_printed(run_id, "deaf")
-    real.runs.stop(real.endpoint, run_id)
-    assert real.look(run_id).exit_status == 137
 
 
 @pytest.mark.cell

@@ -20,8 +20,7 @@ from managed.domain.errors import Json, ManagedError
 from managed.domain.secrets import new_password
 from managed.domain.snapshots import RepositoryAddress
 from managed.drivers.rclone import clean_environment
-from managed.drivers.restic import commands
-from managed.drivers.restic.commands import ResticSettings
+from managed.drivers.restic.commands import restic_environment
 from managed.drivers.restic.crypto import Key, decrypted, document_in, opened_key_file
 from managed.drivers.restic.repositories import ResticRepositories
 from tests.support.restic_objects import encrypted, key_file, new_key
@@ -39,7 +38,6 @@ class Victim:
 
     place: Storage
     restic: ResticRepositories
-    settings: ResticSettings
     repository: RepositoryAddress
     intruder: Intruder
     folder: Path
@@ -72,7 +70,9 @@ class Victim:
             *(str(restic_binary()), "--key-hint", self.repository.key_id, "restore"),
             *(self.snapshot_id, "--target", str(target)),
         )
-        environment = clean_environment(commands.restic_environment(self.settings, self.repository))
+        environment = clean_environment(
+            restic_environment(self.place.restic_settings, self.repository)
+        )
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
         return (target / self.folder.relative_to("/") / "file").read_bytes()
 
@@ -112,22 +112,13 @@ def place() -> Iterator[Storage]:
 
 @pytest.fixture
 def victim(place: Storage, tmp_path: Path) -> Victim:
-    settings = ResticSettings(
-        restic_binary(), place.directory / "cache", place.settings, lock_patience=1
-    )
-    restic = ResticRepositories(settings, place.objects)
-    account = f"srv-{tmp_path.name.replace('_', '-')[:40]}"
-    repository = RepositoryAddress(account, new_password())
-    repository = replace(repository, key_id=restic.create(repository))
-    password = new_password()
-    place.gateway.admit(account, password)
-    socket = place.gateway_settings.socket
-    intruder = Intruder(socket, account, password, repository.password, place.directory)
+    repository = place.new_repository(f"srv-{tmp_path.name.replace('_', '-')[:40]}")
+    intruder = place.intruder(repository)
     folder = tmp_path / "srv"
     folder.mkdir()
     (folder / "file").write_bytes(os.urandom(40_000))
     snapshot_id = intruder.backup([folder], key_id=repository.key_id)
-    return Victim(place, restic, settings, repository, intruder, folder, snapshot_id)
+    return Victim(place, place.restic(), repository, intruder, folder, snapshot_id)
 
 
 def test_nothing_can_be_deleted(victim: Victim) -> None:
@@ -169,8 +160,7 @@ def test_nothing_can_be_overwritten(victim: Victim) -> None:
 def test_a_neighbour_can_be_neither_read_nor_listed_nor_written(
     victim: Victim, place: Storage
 ) -> None:
-    neighbour = replace(victim.repository, account="srv-neighbour", key_id="")
-    victim.restic.create(neighbour)
+    place.new_repository("srv-neighbour")
     secrets = victim.place.objects.keys("repositories/srv-neighbour/")
     before = {key: place.objects.get(key) for key in secrets}
     own = victim.repository.account

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-from managed.drivers.restic.crypto import Key
+from managed.drivers.restic.crypto import Key, decrypted
 
 
 def new_key() -> Key:
@@ -39,6 +39,12 @@ def key_file(master: Key, password: str, *, cost: int = 16) -> bytes:
     data = encrypted(user, json.dumps(document).encode())
     fields = {"kdf": "scrypt", "N": cost, "r": 8, "p": 1, "salt": _text(salt), "data": _text(data)}
     return json.dumps(fields).encode()
+
+
+def with_new_id(master: Key, config: bytes) -> bytes:
+    """A repository's configuration for a copy of it: by its id restic tells caches apart."""
+    document = json.loads(decrypted(master, config))
+    return encrypted(master, json.dumps({**document, "id": os.urandom(32).hex()}).encode())
 
 
 def _text(value: bytes) -> str:

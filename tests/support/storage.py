@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -25,10 +26,16 @@ from images.build import build_images
 from images.store import ImageName
 from managed.domain.errors import Json
 from managed.domain.secrets import Secret, new_password
+from managed.domain.snapshots import RepositoryAddress
 from managed.drivers.gateway import GatewaySettings, RcloneGateway, gateway_server
 from managed.drivers.rclone import clean_environment
+from managed.drivers.restic.commands import REPOSITORIES, ResticSettings
+from managed.drivers.restic.crypto import Key, opened_key_file
+from managed.drivers.restic.repositories import ResticRepositories
 from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.lab.s3_server import S3ServerSettings, s3_server
+from managed.ports import Clock
+from tests.support.restic_objects import key_file, with_new_id
 from tests.support.runtime import short_directory
 
 BUCKET = "managed-tests"
@@ -83,6 +90,46 @@ class Storage:
     objects: S3ObjectStore
     gateway: RcloneGateway
     gateway_settings: GatewaySettings
+
+    @property
+    def restic_settings(self) -> ResticSettings:
+        cache_directory = self.directory / "cache"
+        return ResticSettings(restic_binary(), cache_directory, self.settings, lock_patience=1)
+
+    def restic(self, clock: Clock = lambda: datetime.now(UTC)) -> ResticRepositories:
+        return ResticRepositories(self.restic_settings, self.objects, clock)
+
+    def new_repository(self, account: str) -> RepositoryAddress:
+        """A copy of an empty repository that the driver made, with an id, a password and a key
+        file of its own. The key file is cheap to open: with those that restic makes, every command
+        spends half a second on it.
+        """
+        master, config = self._template
+        password, root = new_password(), f"{REPOSITORIES}/{account}"
+        key = key_file(master, password.reveal())
+        key_id = hashlib.sha256(key).hexdigest()
+        self.objects.put(f"{root}/keys/{key_id}", key)
+        self.objects.put(f"{root}/config", with_new_id(master, config))
+        return RepositoryAddress(account, password, key_id)
+
+    @cached_property
+    def _template(self) -> tuple[Key, bytes]:
+        """The master key and the configuration, which are all that a new repository holds."""
+        made = RepositoryAddress("srv-template", new_password())
+        root, key_id = f"{REPOSITORIES}/{made.account}", self.restic().create(made)
+        config, key = f"{root}/config", f"{root}/keys/{key_id}"
+        assert self.objects.keys(f"{root}/") == [config, key]
+        master = opened_key_file(self.objects.get(key), made.password)
+        return master, self.objects.get(config)
+
+    def intruder(self, repository: RepositoryAddress) -> Intruder:
+        """Root on the server whose repository this is, let in at the gateway."""
+        password = new_password()
+        self.gateway.admit(repository.account, password)
+        socket_path = self.gateway_settings.socket
+        return Intruder(
+            socket_path, repository.account, password, repository.password, self.directory
+        )
 
 
 @contextmanager
