@@ -1,6 +1,6 @@
-"""An engine in a process of its own, to be killed: `python -m … DATABASE_URL JOB_ID FOLDER`.
+"""An engine in a process of its own, to be killed: `python -m … DATABASE_URL JOB_ID FOLDER AHEAD`.
 
-The job's second step starts a child that survives its worker, and hangs the first time.
+Its clock is so many seconds ahead. The job's second step starts a child that survives its worker, and hangs the first time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from managed.storage.leases import LeasedJobs
 from managed.workflows.engine import Engine
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
 from managed.workflows.world import World
+
+LEASE = timedelta(seconds=8)
 
 
 def workflow(folder: Path) -> Workflow:
@@ -48,16 +50,16 @@ def workflow(folder: Path) -> Workflow:
     )
 
 
-def main(url: str, job_id: str, folder: str) -> None:
+def main(url: str, job_id: str, folder: str, ahead: str) -> None:
     engine = Engine(
         store=LeasedJobs(open_database(url)),
         workflows={(JobKind.PATCH, 1): workflow(Path(folder))},
         world=cast(World, None),
         children=LocalChildren(),
-        clock=lambda: datetime.now(UTC),
+        clock=lambda: datetime.now(UTC) + timedelta(seconds=float(ahead)),
         stopwatch=time.monotonic,
         owner=f"process-{os.getpid()}",
-        lease_for=timedelta(seconds=8),
+        lease_for=LEASE,
         send=lambda _: None,
     )
     sys.stdout.write(engine.run(job_id) + "\n")

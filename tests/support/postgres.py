@@ -10,6 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import Engine, delete, text
+
+from managed.storage.database import writing
+from managed.storage.tables import metadata
+
+_PARTITIONS = """
+SELECT inhrelid::regclass::text FROM pg_inherits
+WHERE inhparent = 'events'::regclass AND inhrelid <> 'events_default'::regclass
+"""
 _BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
 
@@ -40,6 +49,15 @@ def postgres() -> Iterator[str]:
             _run(*control, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def empty(database: Engine) -> None:
+    """Leave the schema alone, as a new migration makes it; several times as fast as a migration."""
+    with writing(database) as connection:
+        for partition in connection.scalars(text(_PARTITIONS)).all():
+            connection.execute(text(f"DROP TABLE {partition}"))
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(delete(table))
 
 
 def _run(*command: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import uuid
@@ -137,8 +138,10 @@ class ApiBench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[ApiBench]:
+def bench(tmp_path: Path, migrated_file: Path) -> Iterator[ApiBench]:
     settings = Settings(state_dir=tmp_path / "state", runtime_dir=tmp_path / "run")
+    settings.state.mkdir()
+    shutil.copy(migrated_file, settings.state / "managed.db")
     prepare_installation(settings)
     installation = open_installation(settings)
     sent: list[str] = []

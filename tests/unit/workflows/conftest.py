@@ -1,4 +1,4 @@
-"""Benches for workflows; the schema is made once and copied."""
+"""Benches for workflows."""
 
 from __future__ import annotations
 
@@ -8,27 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from managed.storage.database import migrate, open_database
 from tests.support.workflows import WorkflowBench
 
 NewBench = Callable[..., WorkflowBench]
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("schema") / "managed.db"
-    database = open_database(f"sqlite:///{path}")
-    migrate(database)
-    database.dispose()
-    return path
-
-
 @pytest.fixture
-def new_bench(tmp_path: Path, empty_database: Path) -> Iterator[NewBench]:
+def new_bench(tmp_path: Path, migrated_file: Path) -> Iterator[NewBench]:
     made: list[WorkflowBench] = []
 
     def make(**options: bool) -> WorkflowBench:
-        path = shutil.copy(empty_database, tmp_path / "managed.db")
+        path = shutil.copy(migrated_file, tmp_path / "managed.db")
         made.append(WorkflowBench(tmp_path, f"sqlite:///{path}", **options))
         return made[-1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -19,7 +20,7 @@ from managed.domain.runs import RunRequest
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.drivers.fakes.runs import FakeRuns, Performed
 from managed.drivers.fakes.shell import FakeServer, FakeShell
-from managed.storage.database import migrate, open_database
+from managed.storage.database import open_database
 from managed.storage.sessions import SessionRecords
 from managed.storage.vault import SealedVault
 from managed.workflows.restore import WORKFLOW
@@ -72,9 +73,9 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    database = open_database(f"sqlite:///{tmp_path}/managed.db")
-    migrate(database)
+def stage(tmp_path: Path, migrated_file: Path) -> Iterator[Stage]:
+    path = shutil.copy(migrated_file, tmp_path / "managed.db")
+    database = open_database(f"sqlite:///{path}")
     bench = JobBench(database)
     vault = SealedVault(database, os.urandom(32), bench.clock)
     vault.keep(bench.server_id, SecretPurpose.LOGIN_KEY, Secret("key"))
