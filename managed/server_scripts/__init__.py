@@ -8,6 +8,7 @@ text. What several scripts share, and what the domain decides, is written once a
 from __future__ import annotations
 
 import ast
+from functools import cache
 from importlib import resources
 from typing import Final
 
@@ -15,6 +16,7 @@ FUTURE: Final = "from __future__ import annotations\n"
 SENDABLE: Final = ("managed.server_scripts.", "managed.domain.")
 
 
+@cache
 def script_source(name: str) -> str:
     """The whole text of a script such as "take_backup", ready to be written and executed.
 

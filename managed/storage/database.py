@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -79,6 +77,9 @@ def _open_sqlite(url: str, patience: float) -> Engine:
 
 def migrate(engine: Engine) -> None:
     """Bring the schema to this version; a database that is up to date is left as it is."""
+    from alembic import command  # only here: it takes long to load, and most processes never do
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with writing(engine) as connection:

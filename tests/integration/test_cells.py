@@ -15,6 +15,7 @@ from managed.domain.errors import CommandFailed, Conflict, NotFound, ServerUnrea
 from managed.drivers.ssh.shell import SshShell
 from managed.lab import cell_processes
 from managed.lab.cells import (
+    Cell,
     allow_many_cells,
     cells_down,
     list_cells,
@@ -37,9 +38,18 @@ def host_firewall(root: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.fixture(scope="module")
+def on_hosts_network(start_test_cell: StartCell) -> Cell:
+    """A cell that no test stops."""
+    return start_test_cell("on-hosts-network")
+
+
 @pytest.mark.parametrize("release", ["debian-12", "debian-13"])
-def test_a_cell_is_a_whole_debian_with_systemd(start_test_cell: StartCell, release: str) -> None:
-    shell, started = SshShell(), start_test_cell(release=release)
+def test_a_cell_is_a_whole_debian_with_systemd(
+    start_test_cell: StartCell, on_hosts_network: Cell, release: str
+) -> None:
+    started = on_hosts_network if release == "debian-12" else start_test_cell(release=release)
+    shell = SshShell()
     wait_until(
         lambda: (
             shell.run(started.endpoint, ["systemctl", "is-system-running"]).stdout
@@ -52,18 +62,17 @@ def test_a_cell_is_a_whole_debian_with_systemd(start_test_cell: StartCell, relea
     assert f'VERSION_ID="{release[-2:]}"' in shell.run(started.endpoint, run).stdout
 
 
-def test_security_updates_wait_in_a_debian_12_cell(start_test_cell: StartCell) -> None:
-    shell, endpoint = SshShell(), start_test_cell().endpoint
+def test_security_updates_wait_in_a_debian_12_cell(on_hosts_network: Cell) -> None:
+    shell, endpoint = SshShell(), on_hosts_network.endpoint
     updated = shell.run(endpoint, ["apt-get", "update", "--error-on=any"], timeout=200)
     assert updated.exit_status == 0, updated.stderr
     simulated = shell.run(endpoint, ["apt-get", "--simulate", "dist-upgrade"])
     assert simulated.stdout.count("\nInst ") >= 5
 
 
-def test_a_cell_on_the_hosts_network_cannot_touch_its_firewall(start_test_cell: StartCell) -> None:
-    started = start_test_cell()
-    assert SshShell().run(started.endpoint, FIREWALL).exit_status != 0
-    assert "test_of_cells" not in host_firewall(started.root_dir)
+def test_a_cell_on_the_hosts_network_cannot_touch_its_firewall(on_hosts_network: Cell) -> None:
+    assert SshShell().run(on_hosts_network.endpoint, FIREWALL).exit_status != 0
+    assert "test_of_cells" not in host_firewall(on_hosts_network.root_dir)
 
 
 def test_an_isolated_cell_has_a_firewall_of_its_own(start_test_cell: StartCell) -> None:
@@ -76,16 +85,16 @@ def test_an_isolated_cell_has_a_firewall_of_its_own(start_test_cell: StartCell) 
     assert not namespace.exists()
 
 
-def test_cells_end_apart(start_test_cell: StartCell) -> None:
-    first, second = start_test_cell(), start_test_cell()
-    stop_cell(first)
-    assert SshShell().run(second.endpoint, ["true"]).exit_status == 0
-    assert not first.is_running
-    assert not os.path.ismount(first.root_dir)
+def test_cells_end_apart(start_test_cell: StartCell, on_hosts_network: Cell) -> None:
+    another = start_test_cell()
+    stop_cell(another)
+    assert SshShell().run(on_hosts_network.endpoint, ["true"]).exit_status == 0
+    assert not another.is_running
+    assert not os.path.ismount(another.root_dir)
 
 
-def test_a_cell_reboots_by_itself_and_keeps_its_files(start_test_cell: StartCell) -> None:
-    shell, started = SshShell(), start_test_cell()
+def test_a_cell_reboots_by_itself_and_keeps_its_files(on_hosts_network: Cell) -> None:
+    shell, started = SshShell(), on_hosts_network
     before = shell.boot_id(started.endpoint)
     shell.write_file(started.endpoint, "/root/kept", b"kept", 0o600)
     with contextlib.suppress(ServerUnreachable):
@@ -102,10 +111,9 @@ def test_a_cell_reboots_by_itself_and_keeps_its_files(start_test_cell: StartCell
 
 
 def test_what_a_killed_starter_left_behind_is_found_and_removed(
-    start_test_cell: StartCell, tmp_path: Path
+    on_hosts_network: Cell, tmp_path: Path
 ) -> None:
-    base_root = start_test_cell().base_root
-    started = start_cell(tmp_path, base_root, "left-behind", isolated=True)
+    started = start_cell(tmp_path, on_hosts_network.base_root, "left-behind", isolated=True)
     nspawn = min(cell_processes.process_ids(started.group))
     os.kill(nspawn, signal.SIGKILL)
     (tmp_path / "cells/half-made").mkdir()
@@ -119,8 +127,8 @@ def test_what_a_killed_starter_left_behind_is_found_and_removed(
         load_cell(tmp_path, "left-behind")
 
 
-def test_the_same_name_with_another_network_is_a_conflict(start_test_cell: StartCell) -> None:
-    started = start_test_cell()
+def test_the_same_name_with_another_network_is_a_conflict(on_hosts_network: Cell) -> None:
+    started = on_hosts_network
     with pytest.raises(Conflict):
         start_cell(started.directory.parents[1], started.base_root, started.name, isolated=True)
 

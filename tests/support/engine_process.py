@@ -1,6 +1,7 @@
 """An engine in a process of its own, to be killed: `python -m … DATABASE_URL JOB_ID FOLDER AHEAD`.
 
-Its clock is so many seconds ahead. The job's second step starts a child that survives its worker, and hangs the first time.
+Its clock is so many seconds ahead. The job's second step starts a child that survives its worker,
+and hangs the first time.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +12,16 @@ from managed.domain.errors import Json
 from managed.domain.health import HealthReport, health_problems, health_regressions, health_report
 from managed.domain.packages import patch_report
 from managed.domain.runs import RunRequest
-from managed.drivers.runs import request_document, runner_file
+from managed.drivers.runs import SshRuns, request_document, runner_file
+from managed.drivers.ssh.shell import SshShell
 from managed.lab.cells import Cell
 from managed.server_scripts import script_source
 from tests.support.cells import StartCell
 from tests.support.playbook_runs import Remote, Run, text_of
 from tests.support.waiting import wait_until
+
+UPDATES = json.dumps({"only_security": False, "time_limit": 3600})
+"""What the script that installs updates is given."""
 
 pytestmark = [pytest.mark.cell, pytest.mark.timeout(600)]
 
@@ -51,74 +56,67 @@ def test_real_updates_are_installed_even_after_a_kill_in_the_middle(
     assert remote(cell, "dpkg --audit") == ""
 
 
-def test_a_dead_repository_is_no_green(
-    start_test_cell: StartCell, run: Run, remote: Remote
-) -> None:
-    cell = start_test_cell("dead-repository", isolated=True)
+@pytest.fixture(scope="module")
+def offline(start_test_cell: StartCell) -> Cell:
+    """A cell for tests that bring their own sources of packages."""
+    return start_test_cell("offline", isolated=True)
+
+
+def test_a_dead_repository_is_no_green(offline: Cell) -> None:
     dead = "deb http://127.0.0.1:9/debian bookworm main\n"
-    (cell.root_dir / "etc/apt/sources.list").write_text(dead)
 
-    run("patch", cell, **_patch_request("job.patch.1"))
-    record = cell.root_dir / "var/lib/managed/runs/job.patch.1"
-    wait_until(lambda: (record / "status").exists(), timeout=300, what="the run ends")
+    status, record = _patched(offline, "dead-repository", dead)
 
-    assert (record / "status").read_text().strip() == "1"
+    assert status == 1
     result = json.loads((record / "result.json").read_text())
     assert "fetch package lists" in result["error"]["detail"]
 
 
 def test_a_package_whose_needs_cannot_be_met_is_named_and_not_removed(
-    start_test_cell: StartCell, run: Run, remote: Remote
+    offline: Cell, remote: Remote
 ) -> None:
-    cell = start_test_cell("vendor-package")
-    (cell.root_dir / "etc/apt/sources.list").write_text("")
-    package = _built_package(cell, remote, "vendor-panel", "Depends: vendor-runtime\n")
-    remote(cell, f"dpkg --force-depends --install {package}")
-    assert "Remv vendor-panel" in remote(cell, "apt-get --simulate --fix-broken install")
+    package = _built_package(offline, remote, "vendor-panel", "Depends: vendor-runtime\n")
+    remote(offline, f"dpkg --force-depends --install {package}")
+    assert "Remv vendor-panel" in remote(offline, "apt-get --simulate --fix-broken install")
 
-    run("patch", cell, **_patch_request("job.patch.1"))
-    record = cell.root_dir / "var/lib/managed/runs/job.patch.1"
-    wait_until(lambda: (record / "status").exists(), timeout=200, what="the run ends")
+    status, record = _patched(offline, "vendor-package", "")
 
-    assert (record / "status").read_text().strip() == "1"
+    assert status == 1
     problem = json.loads((record / "result.json").read_text())["error"]["detail"]
     assert problem.startswith("repair packages")
     assert "vendor-panel" in problem
-    assert "installed" in remote(cell, "dpkg-query --show -f '${Status}' vendor-panel")
+    assert "installed" in remote(offline, "dpkg-query --show -f '${Status}' vendor-panel")
+    remote(offline, "dpkg --purge vendor-panel")
 
 
 KILLS_ITS_DPKG_ONCE = """#!/bin/sh
 grep -q $DPKG_MAINTSCRIPT_PACKAGE /root/killed || {
     echo $DPKG_MAINTSCRIPT_PACKAGE >> /root/killed
     kill -KILL $PPID
-    sleep 10
 }
 """
 SHOP_STATES = "dpkg-query --show -f '${Version} ${db:Status-Abbrev},' 'shop*'"
 
 
 def test_what_a_kill_left_of_packages_that_need_each_other_is_mended(
-    start_test_cell: StartCell, run: Run, remote: Remote
+    offline: Cell, remote: Remote
 ) -> None:
     """Of three one is old, one new, one half unpacked, so that none can be mended by itself; a
     fourth was half unpacked in its old version, which apt does not mend without being told.
     """
-    cell = start_test_cell("half-unpacked", isolated=True)
+    cell = offline
     remote(cell, "cat > /root/index", INDEX_PACKAGES)
     remote(cell, f"dpkg --install {' '.join(_shop_packages(cell, remote, '/srv/old', '1', ''))}")
     new = _shop_packages(cell, remote, "/srv/new", "2", KILLS_ITS_DPKG_ONCE)
-    (cell.root_dir / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/srv/new ./\n")
     remote(cell, "cd /srv/new && python3 /root/index *.deb > Packages && touch /root/killed")
     _program, library, data, theme = new
     remote(cell, f"dpkg --unpack {library}")
     remote(cell, f"! dpkg --unpack {data}; ! dpkg --unpack {theme}")
     assert remote(cell, SHOP_STATES) == "1 ii ,2 iU ,1 iHR,1 iHR,"
 
-    run("patch", cell, **_patch_request("job.patch.1"))
-    record = cell.root_dir / "var/lib/managed/runs/job.patch.1"
-    wait_until(lambda: (record / "status").exists(), timeout=200, what="the run ends")
+    status, record = _patched(cell, "half-unpacked", "deb [trusted=yes] file:/srv/new ./\n")
 
-    assert (record / "status").read_text().strip() == "0", text_of(record / "log")[-3000:]
+    assert status == 0, text_of(record / "log")[-3000:]
     assert remote(cell, SHOP_STATES) == "2 ii ,2 ii ,2 ii ,1 ii ,"
 
 
@@ -220,9 +218,20 @@ def _main_pid(cell: Cell, remote: Remote, unit: str) -> int:
     return int(remote(cell, f"systemctl show --property=MainPID --value {unit}.service"))
 
 
+def _patched(cell: Cell, run_id: str, sources: str) -> tuple[int, Path]:
+    """The exit status and the record of a run that installs the updates which this sources.list
+    has. The playbook only starts such a run; so here nothing but the run is of interest.
+    """
+    (cell.root_dir / "etc/apt/sources.list").write_text(sources)
+    request = RunRequest(run_id, script_source("apply_updates"), arguments=(UPDATES,))
+    SshRuns(SshShell()).start(cell.endpoint, request)
+    record = cell.root_dir / "var/lib/managed/runs" / run_id
+    wait_until(lambda: (record / "status").exists(), timeout=300, what="the run ends")
+    return int((record / "status").read_text()), record
+
+
 def _patch_request(run_id: str) -> Mapping[str, Json]:
-    given = json.dumps({"only_security": False, "time_limit": 3600})
-    return _run_request(run_id, script_source("apply_updates"), given)
+    return _run_request(run_id, script_source("apply_updates"), UPDATES)
 
 
 def _run_request(run_id: str, script: str, *arguments: str) -> Mapping[str, Json]:
