@@ -64,10 +64,13 @@ class Part:
 
 @dataclass
 class EmbeddedService:
-    """Everything of the service on this machine. Not for use by several threads."""
+    """Everything of the service on this machine. Not for use by several threads. `stopped` is set
+    by whoever wants it to stop.
+    """
 
     settings: Settings
     say: Say
+    stopped: threading.Event = field(default_factory=threading.Event)
     parts: list[Part] = field(default_factory=list, init=False)
     _apt_proxy: str = field(default="", init=False)
 
@@ -75,7 +78,8 @@ class EmbeddedService:
         """Start every part in order and wait until each serves.
 
         Conflict when another service uses the state folder or the port; a part that does not
-        start raises Unavailable with the end of its log, and nothing stays running.
+        start raises Unavailable with the end of its log, and told to stop meanwhile it raises
+        KeyboardInterrupt; nothing stays running then.
         """
         prepare_installation(self.settings)
         self._refuse_used_port()
@@ -95,9 +99,9 @@ class EmbeddedService:
             part.process.stop(part.stop_seconds)
         self.parts.clear()
 
-    def keep_running(self, stopped: threading.Event) -> None:
+    def keep_running(self) -> None:
         """Start again what dies, with growing pauses, until told to stop."""
-        while not stopped.wait(0.5):
+        while not self.stopped.wait(0.5):
             for part in self.parts:
                 if not part.process.is_running and time.monotonic() >= part.next_start:
                     self._start_again(part)
@@ -166,6 +170,9 @@ class EmbeddedService:
         self.parts.append(Part(name, process, stop_seconds))
         process.wait(_START_SECONDS)
         self.say(f"{name} is up")
+        if self.stopped.is_set():
+            # Python drops what a signal's handler raises where it happens to run in a destructor.
+            raise KeyboardInterrupt
 
     def _drop(self, name: str) -> None:
         """End a part that is not needed."""
@@ -266,14 +273,14 @@ def serve(settings: Settings, say: Say) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    service = EmbeddedService(settings, say)
+    service = EmbeddedService(settings, say, stopped)
     with only_service(settings):
         try:
             service.start()
             is_up.set()
             say(f"managed serves on {service_url(settings)} (documentation: /docs)")
             say(f"token: {settings.api_token}   logs: {settings.state / 'log'}")
-            service.keep_running(stopped)
+            service.keep_running()
             say("stopping")
         finally:
             service.stop()

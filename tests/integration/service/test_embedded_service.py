@@ -295,6 +295,18 @@ def test_a_part_that_does_not_start_is_named_with_the_end_of_its_log(
     assert "No such transport: nonsense" in error
 
 
+def test_a_killed_part_is_started_again_and_the_others_run_on(service: Service) -> None:
+    before = {name: service.part(word) for name, word in PARTS.items()}
+    os.kill(before["gateway"], signal.SIGKILL)
+    wait_until(
+        lambda: service.part(PARTS["gateway"]) not in (0, before["gateway"]),
+        timeout=_SECONDS,
+        what="new gateway",
+    )
+    after = {name: service.part(word) for name, word in PARTS.items()}
+    assert {name for name in PARTS if after[name] != before[name]} == {"gateway"}
+
+
 def test_killed_parts_are_started_again(service: Service) -> None:
     """All at once, so that none finds another one there that it may need."""
     before = {name: service.part(word) for name, word in PARTS.items()}

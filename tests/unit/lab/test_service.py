@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from managed.drivers.server_process import ServerProcess
-from managed.lab.service import Part
+from managed.lab.service import EmbeddedService, Part
+from managed.settings import Settings
 
 
 def part_started_at(now: float) -> Part:
@@ -28,3 +31,17 @@ def test_what_happened_before_a_good_run_is_forgotten() -> None:
         part.count_failure(now)
     part.count_failure(1000.0)
     assert part.next_start == 1002.0
+
+
+def test_a_stop_whose_interrupt_python_lost_takes_hold_after_the_part_that_is_being_started(
+    tmp_path: Path,
+) -> None:
+    service = EmbeddedService(Settings(state_dir=tmp_path), lambda _: None)
+    service.stopped.set()
+    process = ServerProcess("a part", ("sleep", "60"), {}, tmp_path / "log", lambda: True)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            service._add("part", process)
+    finally:
+        service.stop()
+    assert not process.is_running
