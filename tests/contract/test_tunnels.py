@@ -183,7 +183,7 @@ def test_a_server_that_refuses_forwarding_says_so(
     shell.write_file(
         cell.endpoint, "/etc/ssh/sshd_config.d/01-no.conf", b"DisableForwarding yes\n", 0o644
     )
-    shell.run(cell.endpoint, ["systemctl", "reload", "ssh"])
+    shell.run(cell.endpoint, ["systemctl", "restart", "ssh"])
     opening = SshTunnels(shell).reverse_socket(cell.endpoint, REMOTE, local_socket)
     with pytest.raises(CommandFailed, match="refuses to forward"):
         opening.__enter__()
