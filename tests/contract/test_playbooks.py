@@ -32,19 +32,18 @@ SECRET = Secret("correct horse battery staple")
 
 @dataclass
 class Bench:
-    """A port, a server for it, and what it told us."""
+    """A port, a server for it, and what it told us; its child is told, too."""
 
     port: Playbooks
     endpoint: Endpoint
     events: list[tuple[str, Mapping[str, Json]]] = field(default_factory=list)
-    children: list[int] = field(default_factory=list)
 
     def run(self, playbook: str, **changes: object) -> PlaybookReport:
         arguments: dict[str, object] = {
             "variables": {"word": "blue {{ 6 * 7 }}"},
             "secrets": {"password": SECRET},
             "emit": lambda name, data: self.events.append((name, data)),
-            "register_child": self.children.append,
+            "register_child": lambda pid: self.events.append(("child", {"pid": pid})),
             "timeout": 120,
         }
         arguments.update(changes)
@@ -53,6 +52,17 @@ class Bench:
 
     def task_statuses(self) -> list[tuple[Json, Json]]:
         return [(d["task"], d["status"]) for name, d in self.events if name == "playbook_task"]
+
+    def children(self) -> list[Json]:
+        return [data["pid"] for name, data in self.events if name == "child"]
+
+
+@dataclass(frozen=True)
+class GoodRun:
+    """What a port told and reported of a playbook that went well."""
+
+    bench: Bench
+    report: PlaybookReport
 
 
 def _fake_answers(good: Endpoint) -> dict[str, object]:
@@ -73,38 +83,53 @@ def _fake_answers(good: Endpoint) -> dict[str, object]:
     return {"report_word": report_word, "fail": fail}
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.integration)])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+@pytest.fixture(
+    scope="module", params=["fake", pytest.param("real", marks=pytest.mark.integration)]
+)
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
+    """A port and its server; each test takes a bench of its own."""
     if request.param == "fake":
         endpoint = Endpoint("192.0.2.1", 22, "root", "ssh-ed25519 AAAA", Secret("key"))
         yield Bench(FakePlaybooks(_fake_answers(endpoint)), endpoint)  # type: ignore[arg-type]
         return
-    with short_directory() as runtime, local_sshd(tmp_path) as endpoint:
+    with short_directory() as runtime, local_sshd(tmp_path_factory.mktemp("sshd")) as endpoint:
         yield Bench(AnsiblePlaybooks(PLAYBOOKS, runtime), endpoint)
         assert list(runtime.iterdir()) == [], "a private directory was left behind"
 
 
-def test_a_good_run_reports_changes_and_facts(bench: Bench) -> None:
-    report = bench.run("report_word")
-
-    assert report.changed == 1
-    assert report.failed_tasks == ()
-    assert report.facts == {"word": "blue {{ 6 * 7 }}", "answer": 42}
+@pytest.fixture
+def bench(served: Bench) -> Bench:
+    return Bench(served.port, served.endpoint)
 
 
-def test_tasks_and_output_are_told_as_they_come(bench: Bench) -> None:
-    bench.run("report_word")
+@pytest.fixture(scope="module")
+def good_run(served: Bench) -> GoodRun:
+    bench = Bench(served.port, served.endpoint)
+    return GoodRun(bench, bench.run("report_word"))
 
-    statuses = [status for _, status in bench.task_statuses()]
+
+def test_a_good_run_reports_changes_and_facts(good_run: GoodRun) -> None:
+    assert good_run.report.changed == 1
+    assert good_run.report.failed_tasks == ()
+    assert good_run.report.facts == {"word": "blue {{ 6 * 7 }}", "answer": 42}
+
+
+def test_tasks_and_output_are_told_as_they_come(good_run: GoodRun) -> None:
+    statuses = [status for _, status in good_run.bench.task_statuses()]
     assert statuses[0] == "started"
     assert "changed" in statuses
-    assert any(name == "playbook_output" for name, _ in bench.events)
+    assert any(name == "playbook_output" for name, _ in good_run.bench.events)
 
 
-def test_the_child_is_registered_before_anything_is_told(bench: Bench) -> None:
-    bench.run("report_word", register_child=lambda pid: bench.events.append(("child", {"p": pid})))
+def test_the_child_is_registered_before_anything_is_told(good_run: GoodRun) -> None:
+    assert good_run.bench.events[0][0] == "child"
+    assert len(good_run.bench.children()) == 1
 
-    assert bench.events[0][0] == "child"
+
+def test_secrets_are_never_told(good_run: GoodRun) -> None:
+    assert SECRET.reveal() not in json.dumps(good_run.bench.events)
 
 
 def test_no_child_no_work(bench: Bench) -> None:
@@ -125,12 +150,6 @@ def test_a_failed_task_is_named_in_the_error(bench: Bench) -> None:
 
     assert caught.value.details["tasks"] == [{"task": "Fail on purpose", "message": "on purpose"}]
     assert not caught.value.retryable
-
-
-def test_secrets_are_never_told(bench: Bench) -> None:
-    bench.run("report_word")
-
-    assert SECRET.reveal() not in json.dumps(bench.events)
 
 
 def test_an_unknown_playbook_is_invalid_input(bench: Bench) -> None:
@@ -163,5 +182,5 @@ def test_what_emit_raises_ends_the_run_and_comes_through(bench: Bench) -> None:
 
     with pytest.raises(Lost):
         bench.run("report_word", emit=lose)
-    for pid in bench.children:
+    for pid in bench.children():
         assert pid == os.getpid() or not Path(f"/proc/{pid}/exe").exists()

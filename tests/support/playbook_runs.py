@@ -13,8 +13,9 @@ from managed.lab.cells import Cell
 from managed.ports import PlaybookReport
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+HARDEN_FILES = PLAYBOOKS / "roles" / "harden" / "files"
+SSHD_SETTINGS = "etc/ssh/sshd_config.d/00-managed.conf"
 TRIAL = "/usr/local/lib/managed/hardening-trial"
-"""The role's program that takes back what nobody has confirmed."""
 
 
 class Run(Protocol):
@@ -29,24 +30,17 @@ class Harden(Protocol):
     def __call__(self, cell: Cell, **variables: Json) -> PlaybookReport: ...
 
 
-class PutOnTrial(Protocol):
-    """Puts a cell's hardening on trial for so many seconds."""
-
-    def __call__(self, cell: Cell, seconds: int = 900, *, firewall: bool = True) -> None: ...
-
-
 class Remote(Protocol):
     """Runs a shell command on a cell over a new connection and returns what it printed."""
 
     def __call__(self, cell: Cell, command: str, given: str = "") -> str: ...
 
 
-def seen(remote: Remote, cell: Cell, script: str, *arguments: str) -> dict[str, Any]:
-    """What one of the harden role's scripts that look at a server says of this one."""
-    source = (PLAYBOOKS / "roles/harden/files" / script).read_text()
-    command = shlex.join(["python3", "-", *arguments])
-    found: dict[str, Any] = json.loads(remote(cell, command, source))
-    return found
+def look(remote: Remote, cell: Cell, script: str, *arguments: str) -> dict[str, Any]:
+    """What a script of the harden role sees on the cell, asked as the role asks it."""
+    command = shlex.join(["/usr/bin/python3", "-", *arguments])
+    seen: dict[str, Any] = json.loads(remote(cell, command, (HARDEN_FILES / script).read_text()))
+    return seen
 
 
 def serve_command(unit: str, port: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -13,8 +12,7 @@ from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.ssh.keys import public_key_of
 from managed.lab.cells import Cell
 from managed.ports import PlaybookReport
-from tests.support.cells import StartCell
-from tests.support.playbook_runs import PLAYBOOKS, TRIAL, Harden, PutOnTrial, Remote, Run
+from tests.support.playbook_runs import PLAYBOOKS, Harden, Remote, Run
 from tests.support.runtime import short_directory
 
 
@@ -51,13 +49,13 @@ def harden(run: Run) -> Harden:
 @pytest.fixture(scope="session")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Remote:
     """Runs a shell command on a cell over a new connection, input given, and returns its output."""
-    folder = tmp_path_factory.mktemp("remote")
+    directory = tmp_path_factory.mktemp("remote")
 
     def run_command(cell: Cell, command: str, given: str = "") -> str:
-        identity = folder / f"{cell.name}.key"
+        identity = directory / f"{cell.name}.key"
         identity.touch(mode=0o600)
         identity.write_text(cell.private_key.reveal())
-        known = folder / f"{cell.name}.known"
+        known = directory / f"{cell.name}.known"
         known.write_text(f"cell {cell.host_key}\n")
         options = (f"UserKnownHostsFile={known}", "HostKeyAlias=cell", "IdentitiesOnly=yes",
                    "BatchMode=yes", "ConnectTimeout=5")  # fmt: skip
@@ -72,26 +70,3 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Remote:
         return done.stdout
 
     return run_command
-
-
-@pytest.fixture(scope="session")
-def put_on_trial(start_test_cell: StartCell, harden: Harden, remote: Remote) -> PutOnTrial:
-    """Puts a cell's hardening on trial as harden.yml does in the end, in a second instead of eight:
-    what it writes is taken from a cell on which it ran.
-    """
-    model = start_test_cell("on-trial", isolated=True)
-    harden(model)
-    names = ("etc/managed/trial/sshd.conf", "etc/managed/trial/firewall.nft",
-             "etc/systemd/system/managed-hardening.service", TRIAL.lstrip("/"))  # fmt: skip
-
-    def put(cell: Cell, seconds: int = 900, *, firewall: bool = True) -> None:
-        for name in names:
-            if firewall or not name.endswith(".nft"):
-                place = cell.root_dir / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(model.root_dir / name, place)
-        remote(cell, "mkdir -p /etc/managed/confirmed && systemctl daemon-reload")
-        remote(cell, "systemctl enable --quiet managed-hardening.service")
-        assert remote(cell, f"{TRIAL} begin {seconds}") == "trial\n"
-
-    return put

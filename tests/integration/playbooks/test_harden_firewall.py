@@ -1,8 +1,9 @@
-"""Ours stands back where the customer has a firewall."""
+"""The firewall stands back where the customer has one."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from managed.drivers.ssh.shell import SshShell
 from managed.lab.cells import Cell
 from tests.support.cells import StartCell
-from tests.support.playbook_runs import Harden, Remote, seen
+from tests.support.playbook_runs import Harden, Remote, look
 
 pytestmark = [pytest.mark.cell, pytest.mark.timeout(600)]
 
@@ -33,6 +34,17 @@ for file in *.deb; do
     printf 'SHA256: %s\\n\\n' "$(sha256sum "$file" | cut -d' ' -f1)"
 done > Packages
 """
+_INSTALL = """
+apt-get update
+apt-get install --yes --no-install-recommends ufw firewalld netbase iptables
+systemctl stop firewalld
+"""
+_END_ALL = """
+ufw --force disable
+systemctl stop firewalld
+iptables-legacy --flush
+nft flush ruleset
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,29 +55,30 @@ def packages(start_test_cell: StartCell) -> Path:
     return cell.root_dir / "srv/packages"
 
 
-def offer(packages: Path, cell: Cell) -> None:
-    """Let the cell's apt install these packages."""
+@pytest.fixture(scope="module")
+def customers_cell(start_test_cell: StartCell, remote: Remote, packages: Path) -> Cell:
+    """A cell with several programs that look after firewalls, of which none does."""
+    cell = start_test_cell("customers-firewalls", isolated=True)
     shutil.copytree(packages, cell.root_dir / "srv/packages")
     sources = cell.root_dir / "etc/apt/sources.list"
     sources.write_text("deb [trusted=yes] file:/srv/packages ./\n")
+    remote(cell, f"set -e; {_INSTALL}")
+    return cell
 
 
-def test_a_firewall_of_the_customers_own_is_left_in_charge(
-    start_test_cell: StartCell, remote: Remote
-) -> None:
-    cell = start_test_cell("own-firewall", isolated=True)
-    remote(cell, "nft -f -", _CUSTOMERS_FIREWALL)
-
-    assert foreign_firewall(cell, remote) == "ip filter"
+@pytest.fixture
+def cell(customers_cell: Cell, remote: Remote) -> Iterator[Cell]:
+    """The customer's cell; what a test puts in force there is gone after it."""
+    assert look(remote, customers_cell, "look_at_firewalls.py") == {"foreign_firewall": ""}
+    yield customers_cell
+    remote(customers_cell, f"set -e; {_END_ALL}")
 
 
 def test_ufw_is_left_in_charge_where_nft_is_absent(
-    start_test_cell: StartCell, harden: Harden, remote: Remote, packages: Path
+    cell: Cell, harden: Harden, remote: Remote
 ) -> None:
-    cell = start_test_cell("ufw", isolated=True)
-    offer(packages, cell)
-    remote(cell, "apt-get update && apt-get purge --yes nftables")
-    remote(cell, "apt-get install --yes --no-install-recommends ufw")
+    """As is any other firewall that is seen."""
+    remote(cell, "apt-get purge --yes nftables")
     remote(cell, "ufw allow 22/tcp && ufw --force enable")
 
     report = harden(cell)
@@ -75,31 +88,22 @@ def test_ufw_is_left_in_charge_where_nft_is_absent(
     assert "inet managed" not in remote(cell, "nft list tables")
 
 
-def test_firewalld_is_left_in_charge(
-    start_test_cell: StartCell, remote: Remote, packages: Path
-) -> None:
-    cell = start_test_cell("firewalld", isolated=True)
-    offer(packages, cell)
-    install = "apt-get install --yes --no-install-recommends firewalld netbase"
-    remote(cell, f"apt-get update && {install} && systemctl restart firewalld")
+def test_a_firewall_of_the_customers_own_is_seen(cell: Cell, remote: Remote) -> None:
+    remote(cell, "nft -f -", _CUSTOMERS_FIREWALL)
+
+    assert look(remote, cell, "look_at_firewalls.py") == {"foreign_firewall": "ip filter"}
+
+
+def test_firewalld_is_seen(cell: Cell, remote: Remote) -> None:
+    remote(cell, "systemctl start firewalld")
     remote(cell, "timeout 60 sh -c 'until firewall-cmd --state; do sleep 0.2; done'")
 
-    assert foreign_firewall(cell, remote) == "firewalld"
+    assert look(remote, cell, "look_at_firewalls.py") == {"foreign_firewall": "firewalld"}
 
 
-def test_iptables_legacy_is_left_in_charge(
-    start_test_cell: StartCell, remote: Remote, packages: Path
-) -> None:
+def test_iptables_legacy_is_seen(cell: Cell, remote: Remote) -> None:
     """nft shows nothing of it."""
-    cell = start_test_cell("legacy", isolated=True)
-    offer(packages, cell)
-    remote(cell, "apt-get update && apt-get install --yes --no-install-recommends iptables")
     remote(cell, "iptables-legacy -A INPUT -p tcp --dport 22 -j ACCEPT")
     remote(cell, "iptables-legacy -A INPUT -j DROP")
 
-    assert foreign_firewall(cell, remote) == "iptables-legacy"
-
-
-def foreign_firewall(cell: Cell, remote: Remote) -> object:
-    """The firewall that the role leaves in charge there."""
-    return seen(remote, cell, "look_at_firewalls.py")["foreign_firewall"]
+    assert look(remote, cell, "look_at_firewalls.py") == {"foreign_firewall": "iptables-legacy"}

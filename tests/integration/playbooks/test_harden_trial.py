@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import cast
+from typing import NamedTuple, cast
 
 import pytest
 
@@ -14,14 +15,15 @@ from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.ssh.keys import public_key_of
 from managed.drivers.ssh.shell import SshShell
 from managed.lab.cells import Cell, start_cell, stop_cell
+from managed.ports import PlaybookReport
 from managed.workflows.harden import take_back
 from managed.workflows.steps import StepContext
 from tests.support.cells import StartCell
 from tests.support.playbook_runs import (
     PLAYBOOKS,
+    SSHD_SETTINGS,
     TRIAL,
     Harden,
-    PutOnTrial,
     Remote,
     Run,
     ways_in,
@@ -31,95 +33,136 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.cell, pytest.mark.timeout(600)]
 
-SSHD_SETTINGS = "etc/ssh/sshd_config.d/00-managed.conf"
+AS_WRITTEN = "/srv/as-written"
 
 
 class WorkerKilledError(Exception):
     pass
 
 
-def test_what_a_killed_worker_wrote_is_in_force_after_the_next_one(
-    start_test_cell: StartCell, harden: Harden, remote: Remote
-) -> None:
-    """Whether the first one died before the daemon was reloaded or after."""
-    cell = start_test_cell("taken-up-again")
-    assert "password" in ways_in(cell, "root")
+class InForce(NamedTuple):
+    """What the running sshd offers root, and whether our firewall is up."""
+
+    ways_in: str
+    firewall: bool
+
+
+NOTHING = InForce("publickey,password", firewall=False)
+OURS = InForce("publickey", firewall=True)
+
+
+@dataclass(frozen=True)
+class TakenUp:
+    """A cell whose worker died as soon as our settings were in their place, what the next one's
+    play said, and how the server was then. What was to be tried lies in AS_WRITTEN, too.
+    """
+
+    cell: Cell
+    report: PlaybookReport
+    in_force: InForce
+    clock: str
+
+
+@pytest.fixture(scope="module")
+def taken_up(start_test_cell: StartCell, harden: Harden, remote: Remote) -> TakenUp:
+    cell = start_test_cell("trial", isolated=True)
+    assert in_force(cell, remote) == NOTHING
     harden_until_settings_are_written(cell)
-    assert harden(cell, harden_firewall=False).facts["settings"] == "trial"
-    assert ways_in(cell, "root") == "publickey"
-
-    remote(cell, f"{TRIAL} end")
-    remote(cell, f"cp /etc/managed/trial/sshd.conf /{SSHD_SETTINGS}")
-    assert "password" in ways_in(cell, "root")
-    assert remote(cell, f"{TRIAL} begin 900") == "trial\n"
-    assert ways_in(cell, "root") == "publickey"
+    report = harden(cell, harden_trial_seconds=1234)
+    clock = remote(cell, "systemctl cat managed-hardening-trial.timer")
+    remote(cell, f"cp -a /etc/managed/trial {AS_WRITTEN}")
+    return TakenUp(cell, report, in_force(cell, remote), clock)
 
 
-def test_unconfirmed_settings_go_away_by_themselves(
-    start_test_cell: StartCell, harden: Harden, run: Run, remote: Remote
+@pytest.fixture
+def cell(taken_up: TakenUp, remote: Remote) -> Cell:
+    """A cell that has our settings to try, of which nothing is in force and nothing confirmed."""
+    remote(taken_up.cell, f"cp -a {AS_WRITTEN}/. /etc/managed/trial")
+    remote(taken_up.cell, f"rm -f /etc/managed/confirmed/*; {TRIAL} end")
+    assert in_force(taken_up.cell, remote) == NOTHING
+    return taken_up.cell
+
+
+def test_what_a_killed_worker_wrote_is_in_force_after_the_next_one(taken_up: TakenUp) -> None:
+    assert taken_up.report.facts["settings"] == "trial"
+    assert taken_up.in_force == OURS
+
+
+def test_the_clock_is_set_to_the_seconds_that_were_asked_for(taken_up: TakenUp) -> None:
+    assert "OnActiveSec=20min 34s" in taken_up.clock
+
+
+def test_what_was_written_before_the_daemon_was_reloaded_is_in_force_after_the_next_begin(
+    cell: Cell, remote: Remote
 ) -> None:
-    cell = start_test_cell("rollback", isolated=True)
+    remote(cell, f"cp /etc/managed/trial/sshd.conf /{SSHD_SETTINGS}")
+    assert in_force(cell, remote) == NOTHING
 
-    assert harden(cell, harden_trial_seconds=8).facts["settings"] == "trial"
-    assert "inet managed" in remote(cell, "nft list tables")
-    wait_until(
-        lambda: "inet managed" not in remote(cell, "nft list tables"),
-        timeout=60,
-        what="the rules are taken back",
-    )
-    wait_until(
-        lambda: "password" in ways_in(cell, "root"), timeout=20, what="sshd is as it was before"
-    )
+    assert remote(cell, f"{TRIAL} begin 300") == "trial\n"
+
+    assert in_force(cell, remote) == OURS
+
+
+def test_settings_that_nobody_confirms_go_away_and_who_was_locked_out_gets_in(
+    cell: Cell, run: Run, remote: Remote
+) -> None:
+    """By the server's own clock: nobody holds a connection any more."""
+    shell = SshShell()
+    before = remote(cell, "sshd -T")
+    remote(cell, "echo AllowUsers nobody >> /etc/managed/trial/sshd.conf")
+    assert "inet managed" in remote(cell, f"{TRIAL} begin 6 && nft list tables")
+    assert not lets_in(cell, shell)
+
+    settings = cell.root_dir / SSHD_SETTINGS
+    wait_until(lambda: not settings.exists(), timeout=60, what="the clock strikes")
+    wait_until(lambda: lets_in(cell, shell), timeout=20, what="sshd lets us in again")
+    assert in_force(cell, remote) == NOTHING
+    assert remote(cell, "sshd -T") == before
 
     with pytest.raises(PlaybookFailed, match="taken back"):
         run("confirm_hardening", cell)
-    assert not (cell.root_dir / SSHD_SETTINGS).exists()
+    assert not settings.exists()
+    take_back(context_of(cell, SshShell()))
+    assert remote(cell, "sshd -T") == before
 
 
-def test_after_a_boot_only_what_is_confirmed_is_in_force(
-    start_test_cell: StartCell, put_on_trial: PutOnTrial, run: Run, remote: Remote
-) -> None:
-    cell = start_test_cell("booted", isolated=True)
-
-    put_on_trial(cell)
+def test_after_a_boot_only_what_is_confirmed_is_in_force(cell: Cell, remote: Remote) -> None:
+    remote(cell, f"{TRIAL} begin 300")
+    assert in_force(cell, remote) == OURS
     boot_again(cell)
-    assert "inet managed" not in remote(cell, "nft list tables")
-    assert "password" in ways_in(cell, "root")
+    assert in_force(cell, remote) == NOTHING
 
-    put_on_trial(cell)
-    run("confirm_hardening", cell)
-    rules = cell.root_dir / "etc/managed/trial/firewall.nft"
-    rules.write_text(f"{rules.read_text()}add rule inet managed input tcp dport 9090 accept\n")
-    assert remote(cell, f"{TRIAL} begin 900") == "trial\n"
+    remote(cell, f"{TRIAL} begin 300 && {TRIAL} keep")
+    remote(cell, "sed -i 's/tcp dport { /&9090, /' /etc/managed/trial/firewall.nft")
+    assert remote(cell, f"{TRIAL} begin 300") == "trial\n"
     assert "9090" in remote(cell, "nft list table inet managed")
     boot_again(cell)
+    assert in_force(cell, remote) == OURS
     rules = remote(cell, "nft list table inet managed")
     assert "22" in rules
     assert "9090" not in rules
-    assert ways_in(cell, "root") == "publickey"
 
 
 def test_rules_that_somebody_removed_meanwhile_are_not_called_confirmed(
-    start_test_cell: StartCell, put_on_trial: PutOnTrial, run: Run, remote: Remote
+    cell: Cell, remote: Remote
 ) -> None:
-    cell = start_test_cell("flushed", isolated=True)
-    put_on_trial(cell)
+    remote(cell, f"{TRIAL} begin 300")
     remote(cell, "nft delete table inet managed")
 
-    with pytest.raises(PlaybookFailed, match="taken back"):
-        run("confirm_hardening", cell)
+    kept = SshShell().run(cell.endpoint, (TRIAL, "keep"))
 
+    assert kept.exit_status != 0
+    assert "taken back" in kept.stderr
     assert remote(cell, "ls /etc/managed/confirmed") == ""
 
 
 def test_what_is_on_trial_is_taken_back_over_a_connection_that_is_open(
-    start_test_cell: StartCell, put_on_trial: PutOnTrial, remote: Remote
+    cell: Cell, remote: Remote
 ) -> None:
-    cell = start_test_cell("taken-back")
     shell = SshShell()
     before = remote(cell, "sshd -T")
     shell.boot_id(cell.endpoint)
-    put_on_trial(cell, firewall=False)
+    remote(cell, f"{TRIAL} begin 300")
     assert remote(cell, "sshd -T") != before
     lock_everybody_out(cell, shell)
 
@@ -129,20 +172,10 @@ def test_what_is_on_trial_is_taken_back_over_a_connection_that_is_open(
     assert remote(cell, "sshd -T") == before
 
 
-def test_who_is_locked_out_gets_in_when_the_time_is_over(
-    start_test_cell: StartCell, put_on_trial: PutOnTrial, remote: Remote
-) -> None:
-    """Nobody holds a connection any more."""
-    cell = start_test_cell("locked-out")
-    shell = SshShell()
-    before = remote(cell, "sshd -T")
-    put_on_trial(cell, 10, firewall=False)
-    lock_everybody_out(cell, shell)
-
-    wait_until(lambda: lets_in(cell, shell), timeout=90, what="the clock lets us in again")
-
-    take_back(context_of(cell, SshShell()))
-    assert remote(cell, "sshd -T") == before
+def in_force(cell: Cell, remote: Remote) -> InForce:
+    return InForce(
+        ways_in(cell, "root"), firewall="inet managed" in remote(cell, "nft list tables")
+    )
 
 
 def harden_until_settings_are_written(cell: Cell) -> None:
@@ -155,9 +188,7 @@ def harden_until_settings_are_written(cell: Cell) -> None:
     with short_directory() as runtime, pytest.raises(WorkerKilledError):
         AnsiblePlaybooks(PLAYBOOKS, runtime).run(
             "harden", cell.endpoint,
-            variables={
-                "harden_firewall": False, "harden_our_key": public_key_of(cell.private_key)
-            },
+            variables={"harden_our_key": public_key_of(cell.private_key)},
             secrets={}, emit=emit, register_child=lambda _pid: None, timeout=300,
         )  # fmt: skip
 

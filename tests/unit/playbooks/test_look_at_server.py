@@ -56,19 +56,3 @@ def test_the_place_of_keys_may_hold_tokens() -> None:
         "/home/kim/.ssh/authorized_keys"
     )
     assert look.key_file("/etc/keys/%u", "kim", "/home/kim") == "/etc/keys/kim"
-
-
-@pytest.mark.parametrize(
-    ("release", "family"),
-    [
-        ("PRETTY_NAME=x\nID=debian\nVERSION_ID=12\n", ["debian"]),
-        ('ID=ubuntu\nID_LIKE="debian"\n', ["ubuntu", "debian"]),
-        ('ID="rocky"\nID_LIKE="rhel centos fedora"\n', ["rocky", "rhel", "centos", "fedora"]),
-        ("", ["unknown"]),
-    ],
-)
-def test_the_family_is_what_the_system_says(
-    monkeypatch: pytest.MonkeyPatch, release: str, family: list[str]
-) -> None:
-    monkeypatch.setattr(look, "read", lambda _path: release)
-    assert look.family() == family

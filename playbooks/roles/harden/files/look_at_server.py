@@ -169,15 +169,15 @@ def reads_our_settings():
     return False
 
 
-def family():
-    """The system, and those that it is like, as os-release names them: ["ubuntu", "debian"]."""
-    found = dict(re.findall(r'^(ID|ID_LIKE)="?([^"\n]*)"?$', read("/etc/os-release"), re.MULTILINE))
-    return f"{found.get('ID', 'unknown')} {found.get('ID_LIKE', '')}".split()
+def system_name():
+    found = re.search(r'^PRETTY_NAME="?([^"\n]*)', read("/etc/os-release"), re.MULTILINE)
+    return found[1] if found else "this system"
 
 
 def main(our_key):
     seen = {
-        "family": family(),
+        "system": system_name(),
+        "of_debians_family": os.path.exists("/etc/debian_version"),
         "ports": sorted(public_ports()),
         "has_nft": shutil.which("nft") is not None,
         "container": bool(output("systemd-detect-virt", "--container").strip() not in ("", "none")),
