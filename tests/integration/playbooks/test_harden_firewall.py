@@ -34,10 +34,12 @@ for file in *.deb; do
     printf 'SHA256: %s\\n\\n' "$(sha256sum "$file" | cut -d' ' -f1)"
 done > Packages
 """
+# None is started: a firewalld that is stopped while it starts leaves its rules behind.
 _INSTALL = """
+systemctl mask firewalld
 apt-get update
 apt-get install --yes --no-install-recommends ufw firewalld netbase iptables
-systemctl stop firewalld
+systemctl unmask firewalld
 """
 _END_ALL = """
 ufw --force disable
