@@ -50,7 +50,7 @@ test: images  ## Run all tests, the whole main job on a real VM included; TESTS=
 
 .PHONY: test-fast
 test-fast: PROCESSES = 3
-test-fast: root setup  ## Run all tests that need no VM (about 13 minutes on two cores)
+test-fast: root setup  ## Run all tests that need no VM (about 5 minutes on two cores)
 	@$(PYTEST) -m "not vm"
 
 .PHONY: lint
