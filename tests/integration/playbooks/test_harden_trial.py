@@ -110,7 +110,7 @@ def test_settings_that_nobody_confirms_go_away_and_who_was_locked_out_gets_in(
     shell = SshShell()
     before = remote(cell, "sshd -T")
     remote(cell, "echo AllowUsers nobody >> /etc/managed/trial/sshd.conf")
-    assert "inet managed" in remote(cell, f"{TRIAL} begin 6 && nft list tables")
+    assert "inet managed" in remote(cell, f"{TRIAL} begin 12 && nft list tables")
     assert not lets_in(cell, shell)
 
     settings = cell.root_dir / SSHD_SETTINGS
