@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -26,8 +27,12 @@ PROCESSES.set_forkserver_preload(["__main__", __name__])
 
 def demo(folder: Path, scene: str, keep: bool, output: Connection) -> None:
     """Everything that the demo does is a line in the file `notes`; what is to hold it up waits for
-    a file. What it says goes to `output`.
+    a file. What it says goes to `output`. It heeds signals, also where whoever runs the tests
+    ignores them (nohup).
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     output.close()

@@ -32,8 +32,9 @@ def setup(clone: Path) -> Iterator[subprocess.Popen[str]]:
         "PIDS": str(clone / "pid"),
         "SKIP_APT": "1",
     }
+    # It heeds signals, also where whoever runs the tests ignores them (nohup).
     process = subprocess.Popen(
-        [clone / "scripts" / "bootstrap.sh"],
+        ["env", "--default-signal", clone / "scripts" / "bootstrap.sh"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
