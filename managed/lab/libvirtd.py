@@ -218,6 +218,9 @@ class PrivateLibvirtd:
 
     def _ensure(self, name: str, program: str, listening: Path) -> None:
         if self._process_id(name) is None:
+            # One that was killed may hold its socket a moment longer; only the new one's is to be
+            # taken for an answer.
+            listening.unlink(missing_ok=True)
             # Without a file for its id the daemon would contend for the machine's /run/<name>.pid;
             # with it, its command line also says whose it is.
             options = ("--config", f"/etc/libvirt/{name}.conf", "--pid-file", self._mark(name))
