@@ -38,10 +38,15 @@ def demo(folder: Path, scene: str, keep: bool, output: Connection) -> None:
     output.close()
     os.environ["SUDO_USER"] = "anna"
     stage = _Stage(folder, scene)
-    demo_run.clean_up = stage.clean_up
-    demo_run.build_missing_images = lambda _settings, _say: stage.note("images")
-    demo_run.DemoService = stage.service  # type: ignore[assignment, misc]
-    demo_run.Demo = stage.demo  # type: ignore[assignment, misc]
+    stand_ins = {
+        "clean_up": stage.clean_up,
+        "build_missing_images": lambda _settings, _say: stage.note("images"),
+        "DemoService": stage.service,
+        "Demo": stage.demo,
+    }
+    for name, stand_in in stand_ins.items():
+        assert hasattr(demo_run, name)
+        setattr(demo_run, name, stand_in)
     sys.exit(demo_run.run_demo(Settings(state_dir=folder), Console(width=200), keep=keep))
 
 
