@@ -36,6 +36,7 @@ from managed.drivers.ssh.tunnels import SshTunnels
 from managed.ports import Hypervisor
 from managed.settings import Settings
 from managed.storage.catalogue import Catalogue
+from managed.storage.customers import Customers
 from managed.storage.database import migrate, open_database
 from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
@@ -49,6 +50,7 @@ from managed.storage.vault import (
     write_new_private_file,
 )
 from managed.storage.waiting import WaitingJobs
+from managed.storage.windows import Windows
 from managed.workflows.engine import Engine
 from managed.workflows.registry import WORKFLOWS, current_workflow
 from managed.workflows.world import Sources, World
@@ -96,6 +98,14 @@ class Installation:
     @cached_property
     def catalogue(self) -> Catalogue:
         return Catalogue(self.database)
+
+    @cached_property
+    def customers(self) -> Customers:
+        return Customers(self.database)
+
+    @cached_property
+    def windows(self) -> Windows:
+        return Windows(self.database)
 
     @cached_property
     def vault(self) -> SealedVault:
@@ -173,6 +183,7 @@ class Installation:
         parameters: dict[str, object],
         requested_by: str,
         run_key: str | None = None,
+        start_by: datetime | None = None,
     ) -> NewJob:
         """A job of the present version of its workflow."""
         workflow = current_workflow(kind)
@@ -184,6 +195,7 @@ class Installation:
             time_limit=workflow.time_limit,
             requested_by=requested_by,
             run_key=run_key,
+            start_by=start_by,
         )
 
     def end_abandoned_session(self, session: RescueSession, after: Job | None = None) -> Job:

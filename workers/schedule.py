@@ -27,6 +27,7 @@ from managed.settings import settings
 from managed.storage.database import writing
 from managed.storage.idempotency import forget_answers
 from managed.wiring import Installation, open_installation
+from workers.openings import Openings
 from workers.poller import Poller
 from workers.queue import send
 
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 _TICK_SECONDS = 1.0
 _KEEP_ANSWERS = timedelta(days=7)
 _EVERY_TICK = timedelta(0)
+_WINDOWS = timedelta(seconds=5)
+_MISSED = timedelta(minutes=1)
 _HOUSEKEEPING = timedelta(hours=1)
 _AFTER_A_FAILURE = timedelta(minutes=1)
 _LONGEST_PAUSE = timedelta(hours=6)
@@ -57,8 +60,12 @@ class Duty:
 class Clock:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
+        openings = Openings(installation, lambda job_id: send(installation, job_id))
         self._duties = [
             Duty("send", self._send_jobs, _EVERY_TICK),
+            Duty("start_windows", openings.start, _WINDOWS),
+            Duty("end_too_late", openings.end_too_late, _WINDOWS),
+            Duty("record_missed", openings.record_missed, _MISSED),
             Duty("end_sessions", self._end_sessions, _EVERY_TICK),
             Duty("prepare_partitions", installation.events.prepare_partitions, _HOUSEKEEPING),
             Duty("forget_answers", self._forget_answers, _HOUSEKEEPING),

@@ -70,6 +70,13 @@ class ServerBusy(Conflict):
     title = "Another job is working on this server"
 
 
+class Paused(Conflict):
+    """Somebody has stopped everything that is not urgent from being started."""
+
+    code = "paused"
+    title = "Nothing new is started at the moment"
+
+
 class KeyReused(Conflict):
     """An Idempotency-Key came back with another request."""
 

@@ -46,6 +46,15 @@ _PRECEDENCE: Final = {
 }
 
 
+_GOES_ON_IN_A_PAUSE: Final = frozenset(
+    {JobKind.RESCUE, JobKind.UNRESCUE, JobKind.RESTORE, JobKind.POWER, JobKind.DELETE}
+)
+HELD_IN_A_PAUSE: Final = frozenset(JobKind) - _GOES_ON_IN_A_PAUSE
+"""What does not begin while everything is paused. What people need to bring a server back, and
+what has begun, goes on.
+"""
+
+
 class JobStatus(StrEnum):
     """`queued` may be claimed; `running` has a lease; `waiting` holds nothing; the rest is final.
 
@@ -112,7 +121,8 @@ class Job:
     run which of its runs is the present one; without an entry it is the first. `question` is what
     a waiting job asks (JSON of a `managed.domain.questions` value) until `question_until`;
     `answer` is what came back. `verdict` is set while changes are undone. `holds_server` says that
-    it is the one changing job of its server. `deadline` is reckoned from the first claim; before
+    it is the one changing job of its server. `start_by` is when it is too late to begin (its
+    window closes then). `deadline` is reckoned from the first claim; before
     it, from the submission. `steps` is in the order of recording.
     """
 
@@ -142,6 +152,7 @@ class Job:
     warnings: tuple[str, ...] = ()
     cancel_requested: str = ""
     run_key: str | None = None
+    start_by: datetime | None = None
     holds_server: bool = False
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -20,17 +20,20 @@ from managed.domain.errors import (
 from managed.domain.events import NewEvent
 from managed.domain.jobs import Job, JobKind, JobStatus, Preemption, preemption
 from managed.storage import events
+from managed.storage.beginning import may_begin
 from managed.storage.database import reading, writing
-from managed.storage.handover import IN_LINE, hand_over_free_servers, lock_server
+from managed.storage.handover import IN_LINE, hand_over, hand_over_free_servers, lock_server
 from managed.storage.rows import job_from_row, steps_of
 from managed.storage.tables import jobs
 from managed.storage.waiting import wake_to_stop
+
+TOO_LATE = "its window closed before it could begin"
 
 
 @dataclass(frozen=True)
 class NewJob:
     """What somebody asks for. `run_key` makes it unique among the jobs of this kind on this server
-    (a window's run, say).
+    (a window's run, say); at `start_by` it is too late to begin.
     """
 
     server_id: str
@@ -40,6 +43,7 @@ class NewJob:
     time_limit: timedelta
     requested_by: str
     run_key: str | None = None
+    start_by: datetime | None = None
 
 
 class JobQueue:
@@ -70,7 +74,7 @@ class JobQueue:
                 _require_precedence(present, new.kind)
         reason = f"a {new.kind} job goes before it"
         if in_line is not None:
-            _end_in_line(connection, in_line, reason, now)
+            _end_unbegun(connection, in_line, reason, now)
         if holder is not None and not holder.cancel_requested:
             _request_cancel(connection, holder, reason, now)
         job_id = str(uuid.uuid4())
@@ -84,6 +88,7 @@ class JobQueue:
                 parameters=dict(new.parameters),
                 requested_by=new.requested_by,
                 run_key=new.run_key,
+                start_by=new.start_by,
                 holds_server=holder is None,
                 created_at=now,
                 deadline=now + new.time_limit,
@@ -133,7 +138,7 @@ class JobQueue:
             if job.status.is_final:
                 raise Conflict(f"the job has ended: it {job.status}", job_id=job_id)
             if job.is_in_line:
-                _end_in_line(connection, job, reason, now)
+                _end_unbegun(connection, job, reason, now)
             elif not job.cancel_requested:
                 _request_cancel(connection, job, reason, now)
             return _read(connection, job_id)
@@ -150,13 +155,36 @@ class JobQueue:
         abandoned = and_(jobs.c.status == "running", jobs.c.lease_expires_at <= now)
         query = (
             select(jobs.c.id)
-            .where(jobs.c.holds_server, unheard)
+            .where(jobs.c.holds_server, unheard, may_begin(now))
             .where(or_(and_(jobs.c.status == "queued", due), abandoned))
             .order_by(jobs.c.created_at)
             .limit(limit)
         )
         with reading(self._engine) as connection:
             return [row.id for row in connection.execute(query)]
+
+    def end_too_late(self, now: datetime, limit: int = 500) -> Sequence[Job]:
+        """End the jobs that have not begun in their time; returns them as they are then."""
+        query = (
+            select(jobs.c.id, jobs.c.server_id)
+            .where(jobs.c.status == "queued", jobs.c.started_at.is_(None), jobs.c.start_by <= now)
+            .limit(limit)
+        )
+        with reading(self._engine) as connection:
+            found = connection.execute(query).all()
+        ended = [self._end_if_too_late(row.id, row.server_id, now) for row in found]
+        return [job for job in ended if job is not None]
+
+    def _end_if_too_late(self, job_id: str, server_id: str, now: datetime) -> Job | None:
+        with writing(self._engine) as connection:
+            lock_server(connection, server_id)
+            job = _read(connection, job_id)
+            if job.status is not JobStatus.QUEUED or job.started_at is not None:
+                return None
+            _end_unbegun(connection, job, TOO_LATE, now)
+            if job.holds_server:
+                hand_over(connection, server_id)
+            return _read(connection, job_id)
 
     def mark_sent(self, job_ids: Sequence[str], now: datetime) -> None:
         if job_ids:
@@ -209,13 +237,14 @@ def _require_precedence(present: Job, asked: JobKind) -> None:
         )
 
 
-def _end_in_line(connection: Connection, job: Job, reason: str, now: datetime) -> None:
+def _end_unbegun(connection: Connection, job: Job, reason: str, now: datetime) -> None:
     """End a job that has not begun: there is nothing to wait for or to take back."""
     connection.execute(
         update(jobs)
         .where(jobs.c.id == job.job_id)
         .values(
             status=JobStatus.CANCELLED.value,
+            holds_server=False,
             cancel_requested=reason,
             error=JobCancelled(reason).as_json(),
             finished_at=now,

@@ -27,6 +27,7 @@ from managed.domain.events import NewEvent
 from managed.domain.jobs import Job, JobStatus, StepResult, StepStatus
 from managed.domain.questions import Question, question_as_json
 from managed.storage import events
+from managed.storage.beginning import may_begin
 from managed.storage.database import writing
 from managed.storage.handover import hand_over, lock_server
 from managed.storage.rows import DO, UNDO, job_from_row, steps_of
@@ -69,7 +70,8 @@ class LeasedJobs:
 
         Returns it with the child process that an earlier holder recorded, if any; None when
         there is nothing to take. Compare-and-set: of many claimants one wins. The job's time
-        begins with its first claim: waiting for its server costs it nothing. A lease that ran out
+        begins with its first claim: waiting for its server costs it nothing. It does not begin when
+        its window is over, nor, unless it is urgent, in a pause. A lease that ran out
         in a step tells of a worker that died there.
         """
         due = or_(jobs.c.next_attempt_at.is_(None), jobs.c.next_attempt_at <= now)
@@ -87,7 +89,7 @@ class LeasedJobs:
             from_now = literal(now + (asked.deadline - asked.created_at), jobs.c.deadline.type)
             row = connection.execute(
                 update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.holds_server, free)
+                .where(jobs.c.id == job_id, jobs.c.holds_server, free, may_begin(now))
                 .values(
                     status="running",
                     lease_owner=owner,

@@ -53,6 +53,7 @@ def job_from_row(row: Row[Any], steps: Sequence[StepResult] = ()) -> Job:
         warnings=tuple(row.warnings),
         cancel_requested=row.cancel_requested,
         run_key=row.run_key,
+        start_by=row.start_by,
         holds_server=row.holds_server,
         started_at=row.started_at,
         finished_at=row.finished_at,

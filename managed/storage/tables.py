@@ -87,6 +87,25 @@ nodes = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+customers = Table(
+    "customers",
+    metadata,
+    _id(),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("email", String(254), nullable=False, server_default=""),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    _id(),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("only_security", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
 servers = Table(
     "servers",
     metadata,
@@ -103,6 +122,8 @@ servers = Table(
     Column("spec", StoredJson(none_as_null=True)),
     Column("repository_key_id", String(64), nullable=False, server_default=""),
     Column("checked_parts", Integer, nullable=False, server_default="0"),
+    Column("customer_id", ForeignKey("customers.id")),
+    Column("plan_id", ForeignKey("plans.id")),
     Column("created_at", UtcDateTime, nullable=False),
     Index(
         "uq_servers_name_present",
@@ -111,6 +132,7 @@ servers = Table(
         sqlite_where=text("status <> 'deleted'"),
         postgresql_where=text("status <> 'deleted'"),
     ),
+    Index("ix_servers_customer", "customer_id"),
 )
 
 sealed_secrets = Table(
@@ -133,6 +155,7 @@ jobs = Table(
     Column("parameters", StoredJson, nullable=False),
     Column("requested_by", String(253), nullable=False, server_default=""),
     Column("run_key", String(253)),
+    Column("start_by", UtcDateTime),
     Column("holds_server", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
@@ -270,4 +293,53 @@ idempotency_keys = Table(
     Column("request_digest", String(64), nullable=False),
     Column("response", StoredJson, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+)
+
+# ---------------------------------------------------------------- when work may start
+
+windows = Table(
+    "windows",
+    metadata,
+    _id(),
+    Column("plan_id", ForeignKey("plans.id")),
+    Column("customer_id", ForeignKey("customers.id")),
+    Column("server_id", ForeignKey("servers.id")),
+    Column("job_kind", String(32), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("zone", String(63), nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("starts_on", String(10), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint(
+        "CASE WHEN plan_id IS NULL THEN 0 ELSE 1 END"
+        " + CASE WHEN customer_id IS NULL THEN 0 ELSE 1 END"
+        " + CASE WHEN server_id IS NULL THEN 0 ELSE 1 END = 1",
+        name="one_owner",
+    ),
+    UniqueConstraint("plan_id", "job_kind"),
+    UniqueConstraint("customer_id", "job_kind"),
+    UniqueConstraint("server_id", "job_kind"),
+)
+
+missed_windows = Table(
+    "missed_windows",
+    metadata,
+    Column("server_id", ForeignKey("servers.id"), primary_key=True),
+    Column("job_kind", String(32), primary_key=True),
+    Column("starts_at", UtcDateTime, primary_key=True),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Index("ix_missed_windows_recorded", "recorded_at"),
+)
+
+# One row while everything that the clock would start is held back; none otherwise.
+pause = Table(
+    "pause",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("reason", Text, nullable=False),
+    Column("by", String(253), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
 )

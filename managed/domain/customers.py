@@ -1,0 +1,49 @@
+"""Who owns servers, and what their plans cover."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from managed.domain.jobs import JobKind
+
+
+class PlanKind(StrEnum):
+    """On a managed plan we look after the system; on an unmanaged one the customer does, and we
+    only run the machine.
+    """
+
+    MANAGED = "managed"
+    UNMANAGED = "unmanaged"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is covered. `only_security` leaves all other updates out of the nightly patch."""
+
+    plan_id: str
+    name: str
+    kind: PlanKind
+    only_security: bool = False
+
+
+@dataclass(frozen=True)
+class Customer:
+    customer_id: str
+    name: str
+    email: str
+
+
+_ONLY_MANAGED: Final = frozenset(
+    {JobKind.PATCH, JobKind.HARDEN, JobKind.BACKUP, JobKind.RESTORE, JobKind.CHECK}
+)
+
+
+def plan_limitation(plan: Plan | None, kind: JobKind) -> str | None:
+    """Why the plan does not cover such a job, or None. A server without a plan is the provider's
+    own, and covered.
+    """
+    if plan is None or plan.kind is PlanKind.MANAGED or kind not in _ONLY_MANAGED:
+        return None
+    return f"the plan {plan.name} is unmanaged: the customer looks after the system"

@@ -1,0 +1,145 @@
+"""Customers and plans, and which servers are theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from managed.domain.customers import Customer, Plan, PlanKind
+from managed.domain.errors import AlreadyExists, NotFound
+from managed.domain.servers import ServerStatus
+from managed.domain.windows import Covered
+from managed.storage.database import reading
+from managed.storage.tables import customers, plans, servers
+
+
+class Customers:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # -- customers
+
+    def add(self, connection: Connection, customer: Customer, now: datetime) -> None:
+        """Insert inside the caller's transaction; AlreadyExists when the name is taken."""
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    insert(customers).values(
+                        id=customer.customer_id,
+                        name=customer.name,
+                        email=customer.email,
+                        created_at=now,
+                    )
+                )
+        except IntegrityError as error:
+            raise AlreadyExists(f"a customer named {customer.name} exists", field="name") from error
+
+    def get(self, customer_id: str) -> Customer:
+        with reading(self._engine) as connection:
+            row = connection.execute(
+                select(customers).where(customers.c.id == customer_id)
+            ).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no customer {customer_id}", customer_id=customer_id)
+        return _customer(row)
+
+    def find(self, *, after_name: str = "", limit: int = 50) -> Sequence[Customer]:
+        """By name, those after `after_name`."""
+        query = (
+            select(customers)
+            .where(customers.c.name > after_name)
+            .order_by(customers.c.name)
+            .limit(limit)
+        )
+        with reading(self._engine) as connection:
+            return [_customer(row) for row in connection.execute(query)]
+
+    # -- plans
+
+    def add_plan(self, connection: Connection, plan: Plan, now: datetime) -> None:
+        """Insert inside the caller's transaction; AlreadyExists when the name is taken."""
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    insert(plans).values(
+                        id=plan.plan_id,
+                        name=plan.name,
+                        kind=plan.kind.value,
+                        only_security=plan.only_security,
+                        created_at=now,
+                    )
+                )
+        except IntegrityError as error:
+            raise AlreadyExists(f"a plan named {plan.name} exists", field="name") from error
+
+    def plan(self, plan_id: str) -> Plan:
+        with reading(self._engine) as connection:
+            row = connection.execute(select(plans).where(plans.c.id == plan_id)).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no plan {plan_id}", plan_id=plan_id)
+        return _plan(row)
+
+    def plans(self) -> Sequence[Plan]:
+        """All of them, by name."""
+        with reading(self._engine) as connection:
+            return [_plan(row) for row in connection.execute(select(plans).order_by(plans.c.name))]
+
+    # -- whose servers
+
+    def place(
+        self,
+        connection: Connection,
+        server_id: str,
+        customer_id: str | None,
+        plan_id: str | None,
+    ) -> None:
+        """Make a server a customer's, on a plan; None: the provider's own, on none. NotFound when
+        one of them is not there.
+        """
+        try:
+            with connection.begin_nested():
+                changed = connection.execute(
+                    update(servers)
+                    .where(servers.c.id == server_id)
+                    .values(customer_id=customer_id, plan_id=plan_id)
+                ).rowcount
+        except IntegrityError as error:
+            raise NotFound(
+                "there is no such customer or plan", customer_id=customer_id, plan_id=plan_id
+            ) from error
+        if changed == 0:
+            raise NotFound(f"there is no server {server_id}", server_id=server_id)
+
+    def covered(self) -> Sequence[tuple[Covered, Plan]]:
+        """The servers under management that are on a managed plan, with it."""
+        query = (
+            select(
+                servers.c.id.label("server_id"),
+                servers.c.customer_id,
+                servers.c.created_at.label("since"),
+                plans,
+            )
+            .join(plans, plans.c.id == servers.c.plan_id)
+            .where(
+                plans.c.kind == PlanKind.MANAGED.value,
+                servers.c.status.not_in([ServerStatus.NEW.value, ServerStatus.DELETED.value]),
+            )
+            .order_by(servers.c.id)
+        )
+        with reading(self._engine) as connection:
+            return [
+                (Covered(row.server_id, row.customer_id, row.id, row.since), _plan(row))
+                for row in connection.execute(query)
+            ]
+
+
+def _customer(row: Row[Any]) -> Customer:
+    return Customer(row.id, row.name, row.email)
+
+
+def _plan(row: Row[Any]) -> Plan:
+    return Plan(row.id, row.name, PlanKind(row.kind), row.only_security)

@@ -1,0 +1,201 @@
+"""Maintenance windows, what they have started, what was missed, and the pause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, tuple_
+from sqlalchemy.exc import IntegrityError
+
+from managed.domain.errors import AlreadyExists, Conflict, NotFound
+from managed.domain.jobs import JobKind
+from managed.domain.windows import Opening, Window, WindowOwner
+from managed.storage.database import reading, writing
+from managed.storage.tables import jobs, missed_windows, pause, windows
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Nothing that the clock would start is started while there is one."""
+
+    reason: str
+    by: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class MissedWindow:
+    """A window that came to its end and had started nothing on this server."""
+
+    server_id: str
+    job_kind: JobKind
+    opening: Opening
+    reason: str
+    recorded_at: datetime
+
+
+class Windows:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # -- windows
+
+    def add(self, connection: Connection, window: Window) -> None:
+        """Insert inside the caller's transaction. AlreadyExists when its owner has one for this
+        kind, NotFound when there is no such owner.
+        """
+        if _of_owner(connection, window) is not None:
+            raise AlreadyExists(
+                f"this {window.owner} has a window for {window.job_kind} already",
+                hint="Change that one, or remove it first.",
+            )
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    insert(windows).values(
+                        id=window.window_id,
+                        job_kind=window.job_kind.value,
+                        rule=window.rule,
+                        zone=window.zone,
+                        minutes=window.minutes,
+                        starts_on=window.starts_on.isoformat(),
+                        created_at=window.created_at,
+                        **{f"{window.owner}_id": window.owner_id},
+                    )
+                )
+        except IntegrityError as error:
+            raise NotFound(f"there is no {window.owner} {window.owner_id}") from error
+
+    def remove(self, connection: Connection, window_id: str) -> None:
+        """NotFound when there is no such window. What it has started goes on."""
+        if connection.execute(delete(windows).where(windows.c.id == window_id)).rowcount == 0:
+            raise NotFound(f"there is no window {window_id}", window_id=window_id)
+
+    def get(self, window_id: str) -> Window:
+        with reading(self._engine) as connection:
+            row = connection.execute(select(windows).where(windows.c.id == window_id)).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no window {window_id}", window_id=window_id)
+        return _window(row)
+
+    def all(self) -> Sequence[Window]:
+        """Every window, oldest first. There are few: most servers go by their plan's."""
+        query = select(windows).order_by(windows.c.created_at, windows.c.id)
+        with reading(self._engine) as connection:
+            return [_window(row) for row in connection.execute(query)]
+
+    # -- what became of their openings
+
+    def started(self, kind: JobKind, run_key: str) -> set[str]:
+        """The servers that have a job of this opening."""
+        query = select(jobs.c.server_id).where(jobs.c.kind == kind.value, jobs.c.run_key == run_key)
+        with reading(self._engine) as connection:
+            return {row.server_id for row in connection.execute(query)}
+
+    def known_as_missed(self, kind: JobKind, opening: Opening) -> set[str]:
+        """The servers for which this opening is recorded as missed."""
+        query = select(missed_windows.c.server_id).where(
+            missed_windows.c.job_kind == kind.value,
+            missed_windows.c.starts_at == opening.starts_at,
+        )
+        with reading(self._engine) as connection:
+            return {row.server_id for row in connection.execute(query)}
+
+    def record_missed(self, missed: Sequence[MissedWindow]) -> None:
+        """Those that are not recorded yet."""
+        if not missed:
+            return
+        with writing(self._engine) as connection:
+            connection.execute(
+                insert(missed_windows),
+                [
+                    {
+                        "server_id": one.server_id,
+                        "job_kind": one.job_kind.value,
+                        "starts_at": one.opening.starts_at,
+                        "ends_at": one.opening.ends_at,
+                        "reason": one.reason,
+                        "recorded_at": one.recorded_at,
+                    }
+                    for one in missed
+                ],
+            )
+
+    def missed(
+        self,
+        *,
+        since: datetime,
+        server_id: str | None = None,
+        before: MissedWindow | None = None,
+        limit: int = 50,
+    ) -> Sequence[MissedWindow]:
+        """Newest first; `before` is the last one of the page before."""
+        key = (missed_windows.c.starts_at, missed_windows.c.server_id, missed_windows.c.job_kind)
+        query = select(missed_windows).where(missed_windows.c.recorded_at >= since)
+        if server_id is not None:
+            query = query.where(missed_windows.c.server_id == server_id)
+        if before is not None:
+            last = (before.opening.starts_at, before.server_id, before.job_kind.value)
+            query = query.where(tuple_(*key) < last)
+        query = query.order_by(*(column.desc() for column in key)).limit(limit)
+        with reading(self._engine) as connection:
+            return [_missed(row) for row in connection.execute(query)]
+
+    # -- the pause
+
+    def pause(self) -> Pause | None:
+        with reading(self._engine) as connection:
+            return pause_within(connection)
+
+    def begin_pause(self, connection: Connection, reason: str, by: str, now: datetime) -> Pause:
+        """From the commit on nothing is started by the clock. Conflict when there is a pause."""
+        present = pause_within(connection)
+        if present is not None:
+            raise Conflict(f"there is a pause since {present.since:%F %T} UTC by {present.by}")
+        connection.execute(insert(pause).values(id=1, reason=reason, by=by, since=now))
+        return Pause(reason, by, now)
+
+    def end_pause(self, connection: Connection) -> None:
+        """None is fine."""
+        connection.execute(delete(pause))
+
+
+def pause_within(connection: Connection) -> Pause | None:
+    row = connection.execute(select(pause)).one_or_none()
+    return Pause(row.reason, row.by, row.since) if row else None
+
+
+def _of_owner(connection: Connection, window: Window) -> str | None:
+    owner = windows.c[f"{window.owner}_id"]
+    query = select(windows.c.id).where(
+        owner == window.owner_id, windows.c.job_kind == window.job_kind.value
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _window(row: Row[Any]) -> Window:
+    owner = next(o for o in WindowOwner if row._mapping[f"{o}_id"] is not None)
+    return Window(
+        window_id=row.id,
+        owner=owner,
+        owner_id=row._mapping[f"{owner}_id"],
+        job_kind=JobKind(row.job_kind),
+        rule=row.rule,
+        zone=row.zone,
+        minutes=row.minutes,
+        starts_on=date.fromisoformat(row.starts_on),
+        created_at=row.created_at,
+    )
+
+
+def _missed(row: Row[Any]) -> MissedWindow:
+    return MissedWindow(
+        server_id=row.server_id,
+        job_kind=JobKind(row.job_kind),
+        opening=Opening(row.starts_at, row.ends_at),
+        reason=row.reason,
+        recorded_at=row.recorded_at,
+    )

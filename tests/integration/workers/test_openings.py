@@ -1,0 +1,289 @@
+"""Windows start what they are for, once, and only while they are open; what was missed is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine as Database
+
+from managed.domain.customers import Customer, Plan, PlanKind
+from managed.domain.jobs import Job, JobKind, JobStatus
+from managed.domain.rescue import RescueSession
+from managed.domain.servers import ServerStatus
+from managed.domain.windows import Window, WindowOwner
+from managed.settings import Settings
+from managed.storage.database import writing
+from managed.wiring import Installation
+from tests.support.jobs import JobBench
+from workers.openings import Openings
+
+CUSTOMER = Customer("c0000000-0000-4000-8000-000000000001", "Anna", "anna@example.org")
+PLAN = Plan("b0000000-0000-4000-8000-000000000001", "managed", PlanKind.MANAGED, True)
+UNMANAGED = Plan("b0000000-0000-4000-8000-000000000002", "bare", PlanKind.UNMANAGED)
+OPENS = datetime(2026, 4, 1, 2, tzinfo=UTC)
+CLOSES = OPENS + timedelta(hours=2)
+
+
+@dataclass
+class Stage:
+    """An installation with a customer, a managed plan, and one server on it."""
+
+    bench: JobBench
+    sent: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.bench.clock.now = OPENS - timedelta(hours=1)
+        self.installation = Installation(Settings(), self.bench.database, self.bench.clock)
+        self.openings = Openings(self.installation, self.sent.append)
+        customers = self.installation.customers
+        with writing(self.bench.database) as connection:
+            customers.add(connection, CUSTOMER, self.now)
+            for plan in (PLAN, UNMANAGED):
+                customers.add_plan(connection, plan, self.now)
+        self.place(self.bench.server_id, PLAN)
+
+    @property
+    def now(self) -> datetime:
+        return self.bench.clock()
+
+    def place(self, server_id: str, plan: Plan) -> None:
+        with writing(self.bench.database) as connection:
+            self.installation.customers.place(
+                connection, server_id, CUSTOMER.customer_id, plan.plan_id
+            )
+
+    def window(
+        self,
+        owner: WindowOwner = WindowOwner.PLAN,
+        owner_id: str = PLAN.plan_id,
+        kind: JobKind = JobKind.PATCH,
+        rule: str = "FREQ=DAILY;BYHOUR=2",
+    ) -> Window:
+        window = Window(
+            window_id=f"{owner}-{kind}",
+            owner=owner,
+            owner_id=owner_id,
+            job_kind=kind,
+            rule=rule,
+            zone="UTC",
+            minutes=120,
+            starts_on=date(2026, 1, 1),
+            created_at=self.now,
+        )
+        with writing(self.bench.database) as connection:
+            self.installation.windows.add(connection, window)
+        return window
+
+    def tick(self, at: datetime) -> list[Job]:
+        """What the clock does at that time; all jobs that there are then, oldest first."""
+        self.bench.clock.now = at
+        self.openings.start(at)
+        self.openings.end_too_late(at)
+        self.openings.record_missed(at)
+        return list(reversed(self.bench.queue.find(limit=200)))
+
+    def missed(self) -> list[tuple[JobKind, datetime, str]]:
+        found = self.installation.windows.missed(since=datetime(2026, 1, 1, tzinfo=UTC))
+        return [(one.job_kind, one.opening.starts_at, one.reason) for one in reversed(found)]
+
+    def begin(self, job: Job) -> Job | None:
+        claimed = self.bench.store.claim(job.job_id, "w", self.now, timedelta(minutes=1))
+        return claimed[0] if claimed else None
+
+    def pause(self) -> None:
+        with writing(self.bench.database) as connection:
+            self.installation.windows.begin_pause(connection, "a bad update", "kim", self.now)
+
+    def end_pause(self) -> None:
+        with writing(self.bench.database) as connection:
+            self.installation.windows.end_pause(connection)
+
+
+@pytest.fixture
+def stage(database: Database) -> Stage:
+    return Stage(JobBench(database))
+
+
+def test_a_window_starts_one_job_when_it_opens(stage: Stage) -> None:
+    stage.window()
+    assert stage.tick(OPENS - timedelta(seconds=1)) == []
+
+    (job,) = stage.tick(OPENS)
+    assert (job.kind, job.requested_by) == (JobKind.PATCH, "clock")
+    assert job.run_key == "clock:window:2026-04-01T02:00:00Z"
+    assert job.parameters == {"only_security": True}
+    assert job.start_by == CLOSES
+    assert stage.sent == [job.job_id]
+
+    assert stage.tick(OPENS + timedelta(hours=1)) == [job]
+    assert Openings(stage.installation, stage.sent.append).start(stage.now) is None
+    assert stage.sent == [job.job_id], "also another clock starts it once"
+
+
+def test_every_opening_has_its_own_job(stage: Stage) -> None:
+    stage.window()
+    (first,) = stage.tick(OPENS)
+    begun = stage.begin(first)
+    assert begun is not None
+    stage.bench.store.finish(begun, JobStatus.SUCCEEDED, stage.now)
+
+    jobs = stage.tick(OPENS + timedelta(days=1))
+
+    assert [job.run_key for job in jobs] == [
+        "clock:window:2026-04-01T02:00:00Z",
+        "clock:window:2026-04-02T02:00:00Z",
+    ]
+    assert stage.missed() == []
+
+
+def test_the_nearest_window_counts(stage: Stage) -> None:
+    stage.window()
+    stage.window(WindowOwner.SERVER, stage.bench.server_id, rule="FREQ=DAILY;BYHOUR=5")
+
+    assert stage.tick(OPENS) == []
+    assert len(stage.tick(OPENS + timedelta(hours=3))) == 1
+
+
+def test_expired_window_starts_nothing_and_is_recorded_as_missed(stage: Stage) -> None:
+    stage.window()
+
+    assert stage.tick(CLOSES) == []
+    assert stage.tick(CLOSES + timedelta(minutes=1)) == []
+
+    assert stage.missed() == [(JobKind.PATCH, OPENS, "nothing could be started while it was open")]
+
+
+def test_a_busy_server_gets_its_job_when_it_is_free(stage: Stage) -> None:
+    stage.window()
+    busy = stage.bench.submit(JobKind.HARDEN)
+    begun = stage.begin(busy)
+    assert begun is not None
+    assert stage.tick(OPENS) == [stage.bench.queue.find()[-1]]
+
+    stage.bench.store.finish(begun, JobStatus.SUCCEEDED, stage.now)
+    assert [job.kind for job in stage.tick(OPENS + timedelta(hours=1))] == [
+        JobKind.HARDEN,
+        JobKind.PATCH,
+    ]
+
+
+def test_a_server_that_was_busy_all_the_time_has_missed_its_window_and_it_is_said_why(
+    stage: Stage,
+) -> None:
+    stage.window()
+    stage.begin(stage.bench.submit(JobKind.HARDEN))
+    stage.tick(OPENS)
+    stage.tick(CLOSES)
+
+    assert stage.missed() == [(JobKind.PATCH, OPENS, "a harden job is working on this server")]
+
+
+def test_a_server_in_rescue_is_not_patched(stage: Stage) -> None:
+    stage.window()
+    stage.bench.inventory.set_status(stage.bench.server_id, ServerStatus.RESCUE)
+    job = stage.bench.submit(JobKind.RESCUE)
+    begun = stage.begin(job)
+    assert begun is not None
+    stage.installation.sessions.open(
+        RescueSession("s", stage.bench.server_id, job.job_id, "", ServerStatus.ACTIVE, stage.now)
+    )
+    stage.bench.store.finish(begun, JobStatus.SUCCEEDED, stage.now)
+    stage.tick(OPENS)
+    assert [job.kind for job in stage.tick(CLOSES)] == [JobKind.RESCUE]
+    assert stage.missed() == [(JobKind.PATCH, OPENS, "one is in a rescue session")]
+
+
+def test_a_job_that_no_worker_began_in_time_ends_and_is_missed(stage: Stage) -> None:
+    stage.window()
+    (job,) = stage.tick(OPENS)
+    stage.bench.clock.now = CLOSES
+    assert stage.begin(job) is None, "also before the clock has seen it"
+
+    (ended,) = stage.tick(CLOSES)
+
+    assert ended.status is JobStatus.CANCELLED
+    assert not ended.holds_server
+    assert stage.missed() == [(JobKind.PATCH, OPENS, "its window closed before it could begin")]
+    assert stage.bench.submit(JobKind.BACKUP).holds_server
+
+
+def test_a_job_that_began_in_time_goes_on_after_its_window(stage: Stage) -> None:
+    stage.window()
+    (job,) = stage.tick(OPENS)
+    begun = stage.begin(job)
+    assert begun is not None
+    stage.bench.store.release(begun)
+
+    (later,) = stage.tick(CLOSES + timedelta(minutes=1))
+
+    assert later.status is JobStatus.QUEUED
+    assert stage.begin(later) is not None
+    assert stage.missed() == []
+
+
+def test_a_pause_holds_back_all_that_is_not_urgent(stage: Stage) -> None:
+    stage.window()
+    waiting = stage.bench.submit(JobKind.BACKUP)
+    stage.pause()
+    assert stage.begin(waiting) is None
+    assert stage.bench.queue.to_send(stage.now, timedelta(0)) == []
+
+    urgent = stage.bench.submit(JobKind.RESCUE)
+    assert stage.bench.queue.to_send(stage.now, timedelta(0)) == [waiting.job_id], "to be ended"
+    called_off = stage.begin(waiting)
+    assert called_off is not None
+    stage.bench.store.finish(called_off, JobStatus.CANCELLED, stage.now)
+    assert stage.begin(urgent) is not None
+
+
+def test_a_pause_starts_no_window_and_the_rest_of_it_is_used_when_it_ends(stage: Stage) -> None:
+    stage.window()
+    stage.pause()
+    assert stage.tick(OPENS) == []
+    stage.end_pause()
+    assert len(stage.tick(OPENS + timedelta(minutes=90))) == 1
+
+
+def test_a_window_that_was_paused_away_is_missed(stage: Stage) -> None:
+    stage.window()
+    stage.pause()
+    stage.tick(OPENS)
+    stage.tick(CLOSES)
+    assert stage.missed() == [(JobKind.PATCH, OPENS, "everything was paused by kim: a bad update")]
+
+
+def test_unmanaged_servers_and_those_without_a_plan_have_no_windows(stage: Stage) -> None:
+    stage.window()
+    stage.window(WindowOwner.PLAN, UNMANAGED.plan_id, JobKind.BACKUP)
+    stage.place(stage.bench.server_id, UNMANAGED)
+    stage.bench.add_server("two")
+
+    assert stage.tick(OPENS) == []
+    assert stage.tick(CLOSES) == []
+    assert stage.missed() == []
+
+
+def test_a_server_that_came_later_has_missed_nothing(stage: Stage) -> None:
+    stage.window()
+    stage.bench.clock.now = OPENS + timedelta(minutes=30)
+    stage.place(stage.bench.add_server("two"), PLAN)
+    stage.tick(CLOSES)
+
+    found = stage.installation.windows.missed(since=OPENS)
+    assert [one.server_id for one in found] == [stage.bench.server_id]
+
+
+def test_backup_and_patch_of_one_window_come_one_after_the_other(stage: Stage) -> None:
+    stage.window()
+    stage.window(kind=JobKind.BACKUP)
+    (backup,) = stage.tick(OPENS)
+    assert backup.kind is JobKind.BACKUP
+    begun = stage.begin(backup)
+    assert begun is not None
+    stage.bench.store.finish(begun, JobStatus.SUCCEEDED, stage.now)
+    assert [job.kind for job in stage.tick(OPENS + timedelta(minutes=5))] == [
+        JobKind.BACKUP,
+        JobKind.PATCH,
+    ]

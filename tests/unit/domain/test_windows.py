@@ -1,0 +1,171 @@
+"""When windows open, in every zone, and whose window counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from managed.domain.errors import InvalidInput
+from managed.domain.jobs import JobKind
+from managed.domain.windows import (
+    Covered,
+    Window,
+    WindowOwner,
+    checked_minutes,
+    checked_rule,
+    checked_zone,
+    nearest_window,
+    next_opening,
+    open_now,
+    openings,
+)
+
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+NIGHTLY = Window(
+    window_id="w",
+    owner=WindowOwner.PLAN,
+    owner_id="plan",
+    job_kind=JobKind.PATCH,
+    rule="FREQ=DAILY;BYHOUR=2;BYMINUTE=30",
+    zone="Europe/Berlin",
+    minutes=120,
+    starts_on=date(2026, 1, 1),
+    created_at=CREATED,
+)
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def starts(window: Window, after: str, until: str) -> list[str]:
+    return [f"{o.starts_at:%m-%d %H:%M}" for o in openings(window, at(after), at(until))]
+
+
+def test_a_night_is_the_zones_own() -> None:
+    assert starts(NIGHTLY, "2026-01-09", "2026-01-11") == ["01-09 01:30", "01-10 01:30"]
+    assert starts(replace(NIGHTLY, zone="America/New_York"), "2026-07-09", "2026-07-10") == [
+        "07-09 06:30"
+    ]
+    assert starts(replace(NIGHTLY, zone="Pacific/Kiritimati"), "2026-07-09", "2026-07-10") == [
+        "07-09 12:30"
+    ]
+
+
+def test_a_start_that_clocks_skip_comes_later_and_one_that_comes_twice_comes_once() -> None:
+    """On 29 March 2026 it goes from 02:00 to 03:00, on 25 October from 03:00 back to 02:00."""
+    assert starts(NIGHTLY, "2026-03-28T12:00", "2026-03-30") == ["03-29 01:30"]
+    assert starts(NIGHTLY, "2026-10-24T12:00", "2026-10-26") == ["10-25 00:30"]
+    both = replace(NIGHTLY, rule="FREQ=DAILY;BYHOUR=2,3;BYMINUTE=30")
+    assert starts(both, "2026-03-28T12:00", "2026-03-29T12:00") == ["03-29 01:30"]
+
+
+def test_a_window_is_open_from_its_start_to_just_before_its_end() -> None:
+    assert open_now(NIGHTLY, at("2026-01-09T01:29:59")) is None
+    opening = open_now(NIGHTLY, at("2026-01-09T01:30"))
+    assert opening is not None
+    assert opening == open_now(NIGHTLY, at("2026-01-09T03:29:59"))
+    assert open_now(NIGHTLY, at("2026-01-09T03:30")) is None
+    assert opening.run_key == "clock:window:2026-01-09T01:30:00Z"
+
+
+def test_it_stays_open_for_real_minutes_whatever_clocks_do() -> None:
+    long = replace(NIGHTLY, rule="FREQ=DAILY;BYHOUR=1", minutes=180)
+    opening = open_now(long, at("2026-03-29T02:59"))
+    assert opening is not None
+    assert opening.ends_at - opening.starts_at == timedelta(hours=3)
+
+
+def test_an_opening_that_began_before_the_window_was_made_does_not_count() -> None:
+    late = replace(NIGHTLY, created_at=at("2026-01-09T02:00"))
+    assert open_now(late, at("2026-01-09T02:01")) is None
+    assert starts(late, "2026-01-01", "2026-01-11") == ["01-10 01:30"]
+
+
+def test_the_next_opening_is_told() -> None:
+    sundays = replace(NIGHTLY, rule="FREQ=WEEKLY;BYDAY=SU;BYHOUR=3")
+    opening = next_opening(sundays, at("2026-01-05"))
+    assert opening is not None
+    assert opening.starts_at == at("2026-01-11T02:00")
+    ended = replace(NIGHTLY, rule="FREQ=DAILY;COUNT=2;BYHOUR=2")
+    assert next_opening(ended, at("2026-02-01")) is None
+
+
+@pytest.mark.parametrize(
+    ("owners", "chosen"),
+    [
+        ({"server", "customer", "plan"}, "server"),
+        ({"customer", "plan"}, "customer"),
+        ({"plan"}, "plan"),
+        (set(), None),
+    ],
+)
+def test_the_nearest_window_wins(owners: set[str], chosen: str | None) -> None:
+    windows = [
+        replace(NIGHTLY, owner=WindowOwner(owner), owner_id=owner, window_id=owner)
+        for owner in sorted(owners)
+    ]
+    others = [
+        replace(NIGHTLY, owner=WindowOwner.SERVER, owner_id="another"),
+        replace(NIGHTLY, owner=WindowOwner.SERVER, owner_id="server", job_kind=JobKind.BACKUP),
+    ]
+    found = nearest_window(
+        [*others, *windows], Covered("server", "customer", "plan", CREATED), JobKind.PATCH
+    )
+    assert (found.window_id if found else None) == chosen
+
+
+def test_a_server_without_plan_and_customer_has_no_window_of_anybodys() -> None:
+    assert nearest_window([NIGHTLY], Covered("server", None, None, CREATED), JobKind.PATCH) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ("", "not a list"),
+        ("every night", "not a list"),
+        ("RRULE:FREQ=DAILY", "not a list"),
+        ("FREQ=DAILY\nRRULE=X", "not a list"),
+        ("BYHOUR=2", "must say FREQ"),
+        ("FREQ=HOURLY", "must say FREQ"),
+        ("FREQ=DAILY;BYHOUR=25", "hour"),
+        ("FREQ=DAILY;BYHOUR=X", "invalid"),
+        ("FREQ=DAILY;COLOUR=2", "COLOUR"),
+        ("FREQ=DAILY;INTERVAL=0;BYMONTH=2", "INTERVAL must be"),
+        ("FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "no start"),
+        ("FREQ=DAILY;UNTIL=20250101", "no start"),
+        ("FREQ=DAILY;BYHOUR=2;BYMINUTE=0,30", "less than an hour apart"),
+        ("FREQ=DAILY;BYHOUR=" + ",".join(["2"] * 300), "not a list"),
+    ],
+)
+def test_a_rule_that_cannot_be_followed_is_refused(rule: str, reason: str) -> None:
+    with pytest.raises(InvalidInput, match=reason) as refusal:
+        checked_rule(rule, date(2026, 1, 1))
+    assert refusal.value.details == {"field": "rule"}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=DAILY;BYHOUR=2",
+        "FREQ=WEEKLY;INTERVAL=2;BYDAY=TU,TH;BYHOUR=23;BYMINUTE=15",
+        "FREQ=MONTHLY;BYDAY=2TU;BYHOUR=3",
+        "FREQ=MONTHLY;BYMONTHDAY=-1",
+        "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29",
+        "FREQ=DAILY;UNTIL=20261231",
+    ],
+)
+def test_sensible_rules_are_taken(rule: str) -> None:
+    assert checked_rule(rule, date(2026, 1, 1)) == rule
+
+
+def test_zones_and_lengths_are_checked() -> None:
+    assert checked_zone("Asia/Kolkata") == "Asia/Kolkata"
+    for zone in ("Berlin", "", "../etc/passwd", "Europe"):
+        with pytest.raises(InvalidInput, match="no time zone"):
+            checked_zone(zone)
+    for minutes in (14, 1441):
+        with pytest.raises(InvalidInput, match="window"):
+            checked_minutes(minutes)

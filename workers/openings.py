@@ -1,0 +1,181 @@
+"""Starts what windows are there for, and records what they have not started."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from managed.domain.customers import Plan
+from managed.domain.errors import AlreadyExists, Conflict, Paused
+from managed.domain.jobs import Job, JobKind
+from managed.domain.submissions import submission_refusal
+from managed.domain.windows import (
+    WINDOW_KINDS,
+    Covered,
+    Opening,
+    Window,
+    nearest_window,
+    open_now,
+    opening_of,
+    openings,
+)
+from managed.storage.database import writing
+from managed.storage.windows import MissedWindow, pause_within
+from managed.wiring import Installation
+
+log = structlog.get_logger()
+
+_CLOCK: Final = "clock"
+_STARTS_AT_ONCE: Final = 200
+# A clock that was away for longer tells of the last two nights only.
+_LOOKED_BACK: Final = timedelta(hours=48)
+_NOTHING_STARTED: Final = "nothing could be started while it was open"
+
+Covers = Sequence[tuple[Covered, Plan]]
+Refusals = dict[tuple[str, JobKind, Opening], str]
+
+
+class Openings:
+    """`send` tells the workers of a job. Why something was not started is remembered until its
+    window closes, and said then.
+    """
+
+    def __init__(self, installation: Installation, send: Callable[[str], None]) -> None:
+        self._installation = installation
+        self._send = send
+        self._refusals: Refusals = {}
+
+    def start(self, now: datetime) -> None:
+        """Start a job on every server whose window is open and has started none yet: so many at
+        most that the clock's other duties do not wait long.
+        """
+        left = _STARTS_AT_ONCE
+        for kind, opening, covers in self._open(now):
+            started = self._installation.windows.started(kind, opening.run_key)
+            for server, plan in covers:
+                if server.server_id in started:
+                    continue
+                if left == 0:
+                    return
+                left -= self._start(server, plan, kind, opening, now)
+
+    def record_missed(self, now: datetime) -> None:
+        """Record every opening of the last two days that has closed and started nothing."""
+        for kind, opening, covers in self._closed(now):
+            known = self._installation.windows.started(kind, opening.run_key)
+            known |= self._installation.windows.known_as_missed(kind, opening)
+            self._record(
+                MissedWindow(
+                    server.server_id,
+                    kind,
+                    opening,
+                    self._refusals.pop((server.server_id, kind, opening), _NOTHING_STARTED),
+                    now,
+                )
+                for server, _ in covers
+                if server.server_id not in known
+            )
+        self._refusals = {key: why for key, why in self._refusals.items() if key[2].ends_at > now}
+
+    def end_too_late(self, now: datetime) -> None:
+        """End the jobs that no worker began before their window closed: they are missed, too."""
+        for job in self._installation.queue.end_too_late(now):
+            log.warning("job_too_late", job_id=job.job_id, kind=job.kind)
+            self._record(missed_by(job, now))
+
+    def _start(
+        self, server: Covered, plan: Plan, kind: JobKind, opening: Opening, now: datetime
+    ) -> bool:
+        """Was a job stored? Why not is remembered."""
+        try:
+            job = self._submit(server.server_id, plan, kind, opening, now)
+        except AlreadyExists:
+            return False
+        except Conflict as refusal:
+            self._refusals[server.server_id, kind, opening] = refusal.message
+            return False
+        log.info("window_started", job_id=job.job_id, kind=kind, server_id=server.server_id)
+        self._send(job.job_id)
+        return True
+
+    def _submit(
+        self, server_id: str, plan: Plan, kind: JobKind, opening: Opening, now: datetime
+    ) -> Job:
+        installation = self._installation
+        refusal = submission_refusal(
+            installation.inventory.get(server_id), kind, installation.sessions.current(server_id)
+        )
+        if refusal is not None:
+            raise refusal
+        new = installation.new_job(
+            server_id, kind, _parameters(plan, kind), _CLOCK, opening.run_key, opening.ends_at
+        )
+        with writing(installation.database) as connection:
+            pause = pause_within(connection)
+            if pause is not None:
+                raise Paused(f"everything was paused by {pause.by}: {pause.reason}")
+            return installation.queue.submit_within(connection, new, now)
+
+    def _record(self, missed: Iterator[MissedWindow]) -> None:
+        found = list(missed)
+        self._installation.windows.record_missed(found)
+        for one in found:
+            log.warning(
+                "window_missed",
+                server_id=one.server_id,
+                kind=one.job_kind,
+                starts_at=one.opening.starts_at.isoformat(),
+                reason=one.reason,
+            )
+
+    def _open(self, now: datetime) -> Iterator[tuple[JobKind, Opening, Covers]]:
+        for kind, window, covers in self._windows_in_use():
+            opening = open_now(window, now)
+            if opening is not None:
+                yield kind, opening, covers
+
+    def _closed(self, now: datetime) -> Iterator[tuple[JobKind, Opening, Covers]]:
+        for kind, window, covers in self._windows_in_use():
+            for opening in openings(window, now - _LOOKED_BACK, now):
+                if opening.ends_at <= now:
+                    yield (
+                        kind,
+                        opening,
+                        [
+                            (server, plan)
+                            for server, plan in covers
+                            if server.since <= opening.starts_at
+                        ],
+                    )
+
+    def _windows_in_use(self) -> Iterator[tuple[JobKind, Window, Covers]]:
+        """Each window with the servers that go by it."""
+        windows = self._installation.windows.all()
+        if not windows:
+            return
+        covered = self._installation.customers.covered()
+        for kind in WINDOW_KINDS:
+            by_window: dict[Window, list[tuple[Covered, Plan]]] = defaultdict(list)
+            of_kind = [window for window in windows if window.job_kind is kind]
+            for server, plan in covered:
+                window = nearest_window(of_kind, server, kind)
+                if window is not None:
+                    by_window[window].append((server, plan))
+            for window, covers in by_window.items():
+                yield kind, window, covers
+
+
+def missed_by(job: Job, now: datetime) -> Iterator[MissedWindow]:
+    """What is missed when this job did not begin in time: the opening that it was for, if any."""
+    opening = opening_of(job)
+    if opening is not None:
+        yield MissedWindow(job.server_id, job.kind, opening, job.cancel_requested, now)
+
+
+def _parameters(plan: Plan, kind: JobKind) -> dict[str, object]:
+    """What the plan says of such a job."""
+    return {"only_security": plan.only_security} if kind is JobKind.PATCH else {}
