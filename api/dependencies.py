@@ -16,11 +16,13 @@ from managed.domain.jobs import JobKind
 from managed.domain.secrets import Secret
 from managed.domain.servers import Node
 from managed.storage.catalogue import Catalogue
+from managed.storage.customers import Customers
 from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.sessions import SessionRecords
 from managed.storage.vault import SealedVault
+from managed.storage.windows import Windows
 from managed.wiring import Installation
 
 
@@ -50,6 +52,8 @@ class Services:
     inventory: Inventory
     catalogue: Catalogue
     sessions: SessionRecords
+    customers: Customers
+    windows: Windows
     vault: SealedVault
     clock: Callable[[], datetime]
     token: Secret
@@ -69,6 +73,8 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         inventory=installation.inventory,
         catalogue=installation.catalogue,
         sessions=installation.sessions,
+        customers=installation.customers,
+        windows=installation.windows,
         vault=installation.vault,
         clock=installation.clock,
         token=_token(installation),

@@ -19,6 +19,9 @@ SERVER_ID: Final = "1f6ad3c4-8b0e-4f5c-9f55-0c6d5a4f8e21"
 ENROLLED_ID: Final = "c0a9d1de-0a55-4c8b-8c0d-52b3c1f4a7e6"
 NODE_ID: Final = "7a6bb0a6-5f0d-4b0e-8f65-0b3f9d1c2a11"
 JOB_ID: Final = "9f0d6a3e-52b4-4a55-b1f7-7a2f0f6c1d10"
+CUSTOMER_ID: Final = "5e0c0a55-2f1d-4f9a-8f0e-3d2c1b0a9f8e"
+PLAN_ID: Final = "2b6f4a10-7c3d-4e2b-9a41-6f5e4d3c2b1a"
+WINDOW_ID: Final = "8d7c6b5a-4f3e-4d2c-9b1a-0f9e8d7c6b5a"
 SNAPSHOT_ID: Final = "4bba301ec2b6c9d5f0f3c1d8a3f0e77c1f9b7f6d4b7c8a5e0d3f2a1b6c7d8e9f"
 
 PROBLEM: Final[Example] = {
@@ -59,6 +62,8 @@ SERVER: Final[Example] = {
     "bridge": None,
     "forwards": [FORWARD, {"host_port": 20001, "guest_port": 80}],
     "created_at": "2026-11-20T09:30:00Z",
+    "customer_id": CUSTOMER_ID,
+    "plan_id": PLAN_ID,
 }
 
 RESCUE_SESSION: Final[Example] = {
@@ -89,6 +94,7 @@ JOB: Final[Example] = {
     "parameters": {"only_security": False, "reboot": "when-needed", "urls": []},
     "requested_by": "anna (api-token)",
     "run_key": None,
+    "start_by": None,
     "created_at": "2026-11-23T02:00:00Z",
     "started_at": "2026-11-23T02:00:02Z",
     "finished_at": None,
@@ -179,3 +185,49 @@ EVENT: Final[Example] = {
 EVENTS: Final[Example] = {"items": [EVENT], "is_complete": False}
 
 HEALTH: Final[Example] = {"status": "ok"}
+
+CUSTOMER: Final[Example] = {
+    "id": CUSTOMER_ID,
+    "name": "Anna Shop Ltd",
+    "email": "anna@example.org",
+}
+
+PLAN: Final[Example] = {
+    "id": PLAN_ID,
+    "name": "managed-plus",
+    "kind": "managed",
+    "only_security": False,
+}
+
+OPENING: Final[Example] = {
+    "starts_at": "2026-11-24T01:00:00Z",
+    "ends_at": "2026-11-24T04:00:00Z",
+}
+
+WINDOW: Final[Example] = {
+    "id": WINDOW_ID,
+    "owner": "plan",
+    "owner_id": PLAN_ID,
+    "job_kind": "patch",
+    "rule": "FREQ=DAILY;BYHOUR=2",
+    "zone": "Europe/Berlin",
+    "minutes": 180,
+    "starts_on": "2026-11-20",
+    "next_opening": OPENING,
+}
+
+MISSED_WINDOW: Final[Example] = {
+    "server_id": SERVER_ID,
+    "job_kind": "patch",
+    **OPENING,
+    "reason": "a restore job is working on this server",
+    "recorded_at": "2026-11-24T04:00:12Z",
+}
+
+PAUSE: Final[Example] = {
+    "reason": "the new kernel does not boot",
+    "by": "kim (api-token)",
+    "since": "2026-11-24T01:20:00Z",
+}
+
+PAUSE_STATE: Final[Example] = {"pause": PAUSE}

@@ -74,6 +74,8 @@ class ServerView(View):
     bridge: str | None
     forwards: list[ForwardView]
     created_at: datetime | None
+    customer_id: str | None
+    plan_id: str | None
 
     @classmethod
     def of(cls, server: Server) -> ServerView:
@@ -99,6 +101,8 @@ class ServerView(View):
                 ForwardView(host_port=f.host_port, guest_port=f.guest_port) for f in forwards
             ],
             created_at=server.created_at,
+            customer_id=server.customer_id,
+            plan_id=server.plan_id,
         )
 
 
@@ -171,6 +175,7 @@ class JobView(View):
     parameters: Document
     requested_by: str
     run_key: str | None
+    start_by: datetime | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -211,6 +216,7 @@ def _job_fields(job: Job) -> dict[str, Any]:
         "parameters": dict(job.parameters),
         "requested_by": job.requested_by,
         "run_key": job.run_key,
+        "start_by": job.start_by,
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,

@@ -91,6 +91,9 @@ class ManagedClient:
     ) -> Document:
         return self._request("POST", path, json=json or {}, idempotency_key=idempotency_key)
 
+    def put(self, path: str, json: Mapping[str, Any]) -> Document:
+        return self._request("PUT", path, json=json)
+
     def delete(self, path: str, idempotency_key: str | None = None) -> Document:
         return self._request("DELETE", path, idempotency_key=idempotency_key)
 

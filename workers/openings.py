@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from managed.domain.customers import Plan
-from managed.domain.errors import AlreadyExists, Conflict, Paused
+from managed.domain.errors import AlreadyExists, Conflict
 from managed.domain.jobs import Job, JobKind
 from managed.domain.submissions import submission_refusal
 from managed.domain.windows import (
@@ -24,7 +24,7 @@ from managed.domain.windows import (
     openings,
 )
 from managed.storage.database import writing
-from managed.storage.windows import MissedWindow, pause_within
+from managed.storage.windows import MissedWindow
 from managed.wiring import Installation
 
 log = structlog.get_logger()
@@ -115,9 +115,6 @@ class Openings:
             server_id, kind, _parameters(plan, kind), _CLOCK, opening.run_key, opening.ends_at
         )
         with writing(installation.database) as connection:
-            pause = pause_within(connection)
-            if pause is not None:
-                raise Paused(f"everything was paused by {pause.by}: {pause.reason}")
             return installation.queue.submit_within(connection, new, now)
 
     def _record(self, missed: Iterator[MissedWindow]) -> None:

@@ -30,6 +30,7 @@ from api.routes._common import (
 from api.schemas import EventsView, EventView, JobDetailView, JobView
 from api.sse import Followers, event_stream
 from api.views import Page
+from managed.domain.customers import plan_refusal
 from managed.domain.errors import InvalidInput, ManagedError
 from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.servers import Server
@@ -97,7 +98,9 @@ def submit_job(
 
 def _refusal(services: Services, server: Server, body: JobRequest) -> ManagedError | None:
     session = services.sessions.current(server.server_id)
-    refusal = submission_refusal(server, JobKind(body.kind), session)
+    kind = JobKind(body.kind)
+    refusal: ManagedError | None = plan_refusal(server, services.customers.plan_of(server), kind)
+    refusal = refusal or submission_refusal(server, kind, session)
     if refusal is None and isinstance(body, NewRestore):
         records = services.catalogue.of_server(server.server_id)
         refusal = restore_refusal(server, records, body.snapshot_id, body.as_of)

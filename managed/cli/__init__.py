@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
-from managed.cli import cells, images, jobs, lab, servers, service, snapshots
+from managed.cli import cells, images, jobs, lab, planning, servers, service, snapshots
 from managed.cli.output import plain
 from managed.domain.errors import InvalidInput, ManagedError, Unavailable
 
@@ -36,6 +36,10 @@ for name, commands in (
     ("servers", servers.app),
     ("jobs", jobs.app),
     ("snapshots", snapshots.app),
+    ("customers", planning.customers),
+    ("plans", planning.plans),
+    ("windows", planning.windows),
+    ("pause", planning.pause),
     ("lab", lab.app),
     ("cells", cells.app),
     ("images", images.app),

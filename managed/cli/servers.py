@@ -17,6 +17,7 @@ from managed.cli.output import (
     confirm,
     console,
     moment,
+    plain,
     print_fields,
     print_json,
     print_table,
@@ -152,6 +153,23 @@ def enrol(
     out.print(f"1. Put this line into ~{user}/.ssh/authorized_keys on the server:")
     out.print(answer["authorized_keys_line"], soft_wrap=True, markup=False)
     out.print(f"2. managed jobs submit {name} enrol --watch")
+
+
+@app.command()
+def place(
+    name: Name,
+    customer: Annotated[
+        str | None, typer.Option(help="The customer's name or id; left out: nobody's.")
+    ] = None,
+    plan: Annotated[str | None, typer.Option(help="The plan's name or id; left out: none.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a server a customer's, on a plan. Their windows count for it from then on."""
+    placed = client().put(f"/v1/servers/{name}/placement", {"customer": customer, "plan": plan})
+    if as_json:
+        print_json(placed)
+        return
+    console().print(plain(f"{placed['name']} is {customer or 'nobody'}'s, on {plan or 'no plan'}."))
 
 
 @app.command()

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from managed.domain.errors import NotSupported
 from managed.domain.jobs import JobKind
+from managed.domain.servers import Server
 
 
 class PlanKind(StrEnum):
@@ -40,10 +42,16 @@ _ONLY_MANAGED: Final = frozenset(
 )
 
 
-def plan_limitation(plan: Plan | None, kind: JobKind) -> str | None:
-    """Why the plan does not cover such a job, or None. A server without a plan is the provider's
-    own, and covered.
+def plan_refusal(server: Server, plan: Plan | None, kind: JobKind) -> NotSupported | None:
+    """Why the server's plan does not cover such a job, or None. One without a plan is the
+    provider's own, and covered.
     """
     if plan is None or plan.kind is PlanKind.MANAGED or kind not in _ONLY_MANAGED:
         return None
-    return f"the plan {plan.name} is unmanaged: the customer looks after the system"
+    return NotSupported(
+        f"{server.name} cannot have a {kind} job: its plan {plan.name} is unmanaged",
+        hint="Its customer looks after the system. PUT /v1/servers/{server}/placement changes the"
+        " plan.",
+        server_id=server.server_id,
+        plan_id=plan.plan_id,
+    )

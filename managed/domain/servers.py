@@ -93,6 +93,7 @@ class Server:
     `address` and `ssh_port` are where SSH answers, `host_key` the pinned public key line
     ("ssh-ed25519 AAAA…", without comment; empty until first known). `spec` is None for
     enrolled servers that no node of ours runs. `operating_system` is informative for those.
+    Without `customer_id` it is the provider's own, without `plan_id` on no plan.
     """
 
     server_id: str
@@ -107,6 +108,8 @@ class Server:
     node_id: str | None = None
     spec: ServerSpec | None = None
     created_at: datetime | None = None
+    customer_id: str | None = None
+    plan_id: str | None = None
 
     @property
     def disk_serial(self) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from managed.domain.customers import Customer, Plan, PlanKind
-from managed.domain.errors import AlreadyExists, NotFound
-from managed.domain.servers import ServerStatus
+from managed.domain.errors import AlreadyExists
+from managed.domain.servers import Server, ServerStatus
 from managed.domain.windows import Covered
 from managed.storage.database import reading
 from managed.storage.tables import customers, plans, servers
@@ -38,14 +39,14 @@ class Customers:
         except IntegrityError as error:
             raise AlreadyExists(f"a customer named {customer.name} exists", field="name") from error
 
-    def get(self, customer_id: str) -> Customer:
+    def named(self, reference: str) -> Customer | None:
+        """The customer of this id or name."""
+        query = select(customers).where(
+            or_(customers.c.id == reference, customers.c.name == reference)
+        )
         with reading(self._engine) as connection:
-            row = connection.execute(
-                select(customers).where(customers.c.id == customer_id)
-            ).one_or_none()
-        if row is None:
-            raise NotFound(f"there is no customer {customer_id}", customer_id=customer_id)
-        return _customer(row)
+            row = connection.execute(query).first()
+        return _customer(row) if row else None
 
     def find(self, *, after_name: str = "", limit: int = 50) -> Sequence[Customer]:
         """By name, those after `after_name`."""
@@ -76,12 +77,13 @@ class Customers:
         except IntegrityError as error:
             raise AlreadyExists(f"a plan named {plan.name} exists", field="name") from error
 
-    def plan(self, plan_id: str) -> Plan:
+    def plan_of(self, server: Server) -> Plan | None:
+        """The plan that the server is on; None for the provider's own."""
         with reading(self._engine) as connection:
-            row = connection.execute(select(plans).where(plans.c.id == plan_id)).one_or_none()
-        if row is None:
-            raise NotFound(f"there is no plan {plan_id}", plan_id=plan_id)
-        return _plan(row)
+            row = connection.execute(
+                select(plans).where(plans.c.id == server.plan_id)
+            ).one_or_none()
+        return _plan(row) if row else None
 
     def plans(self) -> Sequence[Plan]:
         """All of them, by name."""
@@ -93,26 +95,17 @@ class Customers:
     def place(
         self,
         connection: Connection,
-        server_id: str,
+        server: Server,
         customer_id: str | None,
         plan_id: str | None,
-    ) -> None:
-        """Make a server a customer's, on a plan; None: the provider's own, on none. NotFound when
-        one of them is not there.
-        """
-        try:
-            with connection.begin_nested():
-                changed = connection.execute(
-                    update(servers)
-                    .where(servers.c.id == server_id)
-                    .values(customer_id=customer_id, plan_id=plan_id)
-                ).rowcount
-        except IntegrityError as error:
-            raise NotFound(
-                "there is no such customer or plan", customer_id=customer_id, plan_id=plan_id
-            ) from error
-        if changed == 0:
-            raise NotFound(f"there is no server {server_id}", server_id=server_id)
+    ) -> Server:
+        """Make a server a customer's, on a plan; None: the provider's own, on none."""
+        connection.execute(
+            update(servers)
+            .where(servers.c.id == server.server_id)
+            .values(customer_id=customer_id, plan_id=plan_id)
+        )
+        return replace(server, customer_id=customer_id, plan_id=plan_id)
 
     def covered(self) -> Sequence[tuple[Covered, Plan]]:
         """The servers under management that are on a managed plan, with it."""

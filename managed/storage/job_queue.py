@@ -15,10 +15,11 @@ from managed.domain.errors import (
     JobCancelled,
     Json,
     NotFound,
+    Paused,
     ServerBusy,
 )
 from managed.domain.events import NewEvent
-from managed.domain.jobs import Job, JobKind, JobStatus, Preemption, preemption
+from managed.domain.jobs import HELD_IN_A_PAUSE, Job, JobKind, JobStatus, Preemption, preemption
 from managed.storage import events
 from managed.storage.beginning import may_begin
 from managed.storage.database import reading, writing
@@ -26,6 +27,7 @@ from managed.storage.handover import IN_LINE, hand_over, hand_over_free_servers,
 from managed.storage.rows import job_from_row, steps_of
 from managed.storage.tables import jobs
 from managed.storage.waiting import wake_to_stop
+from managed.storage.windows import pause_within
 
 TOO_LATE = "its window closed before it could begin"
 
@@ -56,7 +58,8 @@ class JobQueue:
         Raises ServerBusy while another job holds the server or is in line for it, unless the new
         one goes before both (then the holder is asked to stop at its next safe point, the new job
         waits for it, and the one that was in line is cancelled); AlreadyExists (with the job's id)
-        for a run key that was used; NotFound for the server.
+        for a run key that was used; NotFound for the server; Paused in a pause, unless it is
+        urgent.
         """
         with writing(self._engine) as connection:
             return self.submit_within(connection, new, now)
@@ -67,6 +70,7 @@ class JobQueue:
         """
         _require_server(connection, new.server_id)
         _refuse_used_key(connection, new)
+        _refuse_in_a_pause(connection, new.kind)
         holder = _one_of(connection, new.server_id, jobs.c.holds_server)
         in_line = _one_of(connection, new.server_id, IN_LINE)
         for present in (holder, in_line):
@@ -217,6 +221,16 @@ def _refuse_used_key(connection: Connection, new: NewJob) -> None:
     used = connection.execute(query).scalar()
     if used is not None:
         raise AlreadyExists(f"the run {new.run_key!r} exists already", job_id=used)
+
+
+def _refuse_in_a_pause(connection: Connection, kind: JobKind) -> None:
+    pause = pause_within(connection)
+    if pause is not None and kind in HELD_IN_A_PAUSE:
+        raise Paused(
+            f"everything was paused by {pause.by}: {pause.reason}",
+            hint="DELETE /v1/pause, or `managed pause end`, ends the pause.",
+            since=pause.since.isoformat(),
+        )
 
 
 def _one_of(connection: Connection, server_id: str, which: ColumnElement[bool]) -> Job | None:

@@ -92,6 +92,8 @@ def server_from_row(row: Row[Any]) -> Server:
         node_id=row.node_id,
         spec=spec_from_json(row.spec) if row.spec else None,
         created_at=row.created_at,
+        customer_id=row.customer_id,
+        plan_id=row.plan_id,
     )
 
 

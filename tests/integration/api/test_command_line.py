@@ -84,3 +84,29 @@ def test_an_open_rescue_session_is_shown(
     said = " ".join(capsys.readouterr().out.split())
     assert "rescue open until 2100-01-01" in said
     assert "host key ssh-ed25519 AAAA" in said
+
+
+def test_windows_and_the_pause_are_set_and_shown(
+    bench: ApiBench, managed: Managed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.add_server()
+    anna = managed("customers", "add", "Anna Shop Ltd", "anna@example.org")
+    assert managed("customers", "list")["items"] == [anna]
+    managed("plans", "add", "plus", "--only-security")
+    (plan,) = managed("plans", "list")["items"]
+    placed = managed("servers", "place", "shop", "--customer", anna["name"], "--plan", "plus")
+    assert (placed["customer_id"], placed["plan_id"]) == (anna["id"], plan["id"])
+
+    rule = ("FREQ=DAILY;BYHOUR=2", "--zone", "Europe/Berlin", "--minutes", "180")
+    window = managed("windows", "add", "plan", "plus", "patch", *rule)
+    assert managed("windows", "list")["items"] == [window]
+    assert managed("windows", "missed", "--server", "shop")["items"] == []
+    assert managed("windows", "remove", window["id"]) == window
+
+    begun = managed("pause", "begin", "a bad kernel")
+    assert managed("pause", "show") == {"pause": begun}
+    assert run(["pause", "show"]) == 0
+    assert "a bad kernel" in capsys.readouterr().out
+    assert run(["jobs", "submit", "shop", "backup"]) == REFUSED
+    assert "managed pause end" in capsys.readouterr().err
+    assert managed("pause", "end") == {"pause": None}

@@ -51,7 +51,10 @@ class Stage:
     def place(self, server_id: str, plan: Plan) -> None:
         with writing(self.bench.database) as connection:
             self.installation.customers.place(
-                connection, server_id, CUSTOMER.customer_id, plan.plan_id
+                connection,
+                self.bench.inventory.get(server_id),
+                CUSTOMER.customer_id,
+                plan.plan_id,
             )
 
     def window(

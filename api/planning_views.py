@@ -1,0 +1,118 @@
+"""Answers about customers, plans, windows and the pause."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+from api import examples
+from api.views import View, shown_as
+from managed.domain.customers import Customer, Plan, PlanKind
+from managed.domain.jobs import JobKind
+from managed.domain.windows import Opening, Window, WindowOwner, next_opening
+from managed.storage.windows import MissedWindow, Pause
+
+
+class CustomerView(View):
+    model_config = shown_as(examples.CUSTOMER)
+    id: str
+    name: str
+    email: str
+
+    @classmethod
+    def of(cls, customer: Customer) -> CustomerView:
+        return cls(id=customer.customer_id, name=customer.name, email=customer.email)
+
+
+class PlanView(View):
+    model_config = shown_as(examples.PLAN)
+    id: str
+    name: str
+    kind: PlanKind
+    only_security: bool
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanView:
+        return cls(
+            id=plan.plan_id, name=plan.name, kind=plan.kind, only_security=plan.only_security
+        )
+
+
+class OpeningView(View):
+    model_config = shown_as(examples.OPENING)
+    starts_at: datetime
+    ends_at: datetime
+
+    @classmethod
+    def of(cls, opening: Opening) -> OpeningView:
+        return cls(starts_at=opening.starts_at, ends_at=opening.ends_at)
+
+
+class WindowView(View):
+    """A window; `next_opening` is null when it opens no more within a year."""
+
+    model_config = shown_as(examples.WINDOW)
+    id: str
+    owner: WindowOwner
+    owner_id: str
+    job_kind: JobKind
+    rule: str
+    zone: str
+    minutes: int
+    starts_on: date
+    next_opening: OpeningView | None
+
+    @classmethod
+    def of(cls, window: Window, now: datetime) -> WindowView:
+        opening = next_opening(window, now)
+        return cls(
+            id=window.window_id,
+            owner=window.owner,
+            owner_id=window.owner_id,
+            job_kind=window.job_kind,
+            rule=window.rule,
+            zone=window.zone,
+            minutes=window.minutes,
+            starts_on=window.starts_on,
+            next_opening=OpeningView.of(opening) if opening else None,
+        )
+
+
+class MissedWindowView(View):
+    """An opening that came to its end and started nothing on this server, and why."""
+
+    model_config = shown_as(examples.MISSED_WINDOW)
+    server_id: str
+    job_kind: JobKind
+    starts_at: datetime
+    ends_at: datetime
+    reason: str
+    recorded_at: datetime
+
+    @classmethod
+    def of(cls, missed: MissedWindow) -> MissedWindowView:
+        return cls(
+            server_id=missed.server_id,
+            job_kind=missed.job_kind,
+            starts_at=missed.opening.starts_at,
+            ends_at=missed.opening.ends_at,
+            reason=missed.reason,
+            recorded_at=missed.recorded_at,
+        )
+
+
+class PauseView(View):
+    model_config = shown_as(examples.PAUSE)
+    reason: str
+    by: str
+    since: datetime
+
+    @classmethod
+    def of(cls, pause: Pause) -> PauseView:
+        return cls(reason=pause.reason, by=pause.by, since=pause.since)
+
+
+class PauseStateView(View):
+    """`pause` is null while everything is started as usual."""
+
+    model_config = shown_as(examples.PAUSE_STATE)
+    pause: PauseView | None

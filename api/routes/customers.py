@@ -1,0 +1,158 @@
+"""Customers and plans, and which servers are theirs."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import StringConstraints
+from sqlalchemy import Connection
+
+from api.auth import CallerDependency, TokenFirst
+from api.dependencies import Services, ServicesDependency
+from api.idempotency import Answer, IdempotencyKey, once
+from api.planning_requests import NewCustomer, NewPlan, Placement
+from api.planning_views import CustomerView, PlanView
+from api.routes._common import Limit, ServerReference, cut, problems, server_of
+from api.schemas import ServerView
+from api.views import Page
+from managed.domain.customers import Customer, Plan
+from managed.domain.errors import NotFound
+from managed.domain.servers import Server, checked_name
+
+router = APIRouter(prefix="/v1", route_class=TokenFirst)
+
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+CustomerReference = Annotated[Reference, Path(description="The customer's id or name.")]
+NameCursor = Annotated[Reference | None, Query(description="`next` of the page before.")]
+
+
+@router.post(
+    "/customers",
+    status_code=201,
+    response_model=CustomerView,
+    responses=problems(409, 413),
+    tags=["customers"],
+)
+def add_customer(
+    body: NewCustomer,
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Add a customer."""
+
+    def add(connection: Connection, customer: Customer) -> Answer:
+        services.customers.add(connection, customer, services.clock())
+        return Answer(201, CustomerView.of(customer), f"/v1/customers/{customer.customer_id}")
+
+    return once(services, caller, idempotency_key, request, body).answer(
+        lambda: Customer(str(uuid.uuid4()), body.name, body.email), add
+    )
+
+
+@router.get("/customers", responses=problems(), tags=["customers"])
+def list_customers(
+    services: ServicesDependency, limit: Limit = 50, cursor: NameCursor = None
+) -> Page[CustomerView]:
+    """Customers, by name."""
+    found = services.customers.find(after_name=cursor or "", limit=limit + 1)
+    page, last = cut(found, limit)
+    return Page[CustomerView](
+        items=[CustomerView.of(customer) for customer in page], next=last.name if last else None
+    )
+
+
+@router.get("/customers/{customer}", responses=problems(404), tags=["customers"])
+def read_customer(customer: CustomerReference, services: ServicesDependency) -> CustomerView:
+    """One customer, by id or name."""
+    return CustomerView.of(customer_of(services, customer))
+
+
+@router.post(
+    "/plans",
+    status_code=201,
+    response_model=PlanView,
+    responses=problems(409, 413),
+    tags=["plans"],
+)
+def add_plan(
+    body: NewPlan,
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Add a plan. Nothing is started on its servers before it, their customer or they themselves
+    have windows.
+    """
+
+    def add(connection: Connection, plan: Plan) -> Answer:
+        services.customers.add_plan(connection, plan, services.clock())
+        return Answer(201, PlanView.of(plan), "/v1/plans")
+
+    return once(services, caller, idempotency_key, request, body).answer(
+        lambda: Plan(str(uuid.uuid4()), checked_name(body.name), body.kind, body.only_security), add
+    )
+
+
+@router.get("/plans", responses=problems(), tags=["plans"])
+def list_plans(services: ServicesDependency) -> Page[PlanView]:
+    """Every plan, by name."""
+    return Page[PlanView](items=[PlanView.of(plan) for plan in services.customers.plans()])
+
+
+@router.put(
+    "/servers/{server}/placement",
+    response_model=ServerView,
+    responses=problems(404, 413),
+    tags=["servers"],
+)
+def place_server(
+    server: ServerReference,
+    body: Placement,
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+) -> JSONResponse:
+    """Make a server a customer's, on a plan. From then on their windows count for it."""
+
+    def prepare() -> tuple[Server, Customer | None, Plan | None]:
+        return (
+            server_of(services, server),
+            customer_of(services, body.customer) if body.customer else None,
+            plan_of(services, body.plan) if body.plan else None,
+        )
+
+    def place(
+        connection: Connection, prepared: tuple[Server, Customer | None, Plan | None]
+    ) -> Answer:
+        found, customer, plan = prepared
+        placed = services.customers.place(
+            connection,
+            found,
+            customer.customer_id if customer else None,
+            plan.plan_id if plan else None,
+        )
+        return Answer(200, ServerView.of(placed))
+
+    return once(services, caller, None, request, body).answer(prepare, place)
+
+
+def customer_of(services: Services, reference: str) -> Customer:
+    """The customer of this id or name; NotFound."""
+    found = services.customers.named(reference)
+    if found is None:
+        raise NotFound(f"there is no customer {reference!r}", hint="GET /v1/customers lists them.")
+    return found
+
+
+def plan_of(services: Services, reference: str) -> Plan:
+    """The plan of this id or name; NotFound."""
+    for plan in services.customers.plans():
+        if reference in (plan.plan_id, plan.name):
+            return plan
+    raise NotFound(f"there is no plan {reference!r}", hint="GET /v1/plans lists them.")

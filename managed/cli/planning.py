@@ -1,0 +1,206 @@
+"""`managed customers`, `managed plans`, `managed windows` and `managed pause`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from managed.cli.connection import client
+from managed.cli.output import AsJson, console, moment, plain, print_json, print_table
+
+customers = typer.Typer(help="Who owns servers.", no_args_is_help=True)
+plans = typer.Typer(help="What is covered.", no_args_is_help=True)
+windows = typer.Typer(help="When patches and backups start by themselves.", no_args_is_help=True)
+pause = typer.Typer(
+    help="Hold back everything that is not urgent: no window starts anything, no waiting job"
+    " begins.",
+    no_args_is_help=True,
+)
+
+
+@customers.command("add")
+def add_customer(
+    name: Annotated[str, typer.Argument(help="A person or a company.")],
+    email: Annotated[str, typer.Argument(help="Where mail reaches them.")],
+    as_json: AsJson = False,
+) -> None:
+    """Add a customer."""
+    made = client().post("/v1/customers", {"name": name, "email": email})
+    _say(made, f"{name} is a customer: {made['id']}", as_json=as_json)
+
+
+@customers.command("list")
+def list_customers(as_json: AsJson = False) -> None:
+    """List the customers, by name."""
+    found = list(client().items("/v1/customers", limit=200))
+    if as_json:
+        print_json({"items": found})
+        return
+    print_table(
+        ("name", "email", "id"),
+        ((one["name"], one["email"], one["id"]) for one in found),
+        "There are no customers yet. Add one with: managed customers add NAME EMAIL",
+    )
+
+
+@plans.command("add")
+def add_plan(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
+    unmanaged: Annotated[
+        bool, typer.Option("--unmanaged", help="The customer looks after the system.")
+    ] = False,
+    only_security: Annotated[
+        bool, typer.Option("--only-security", help="Nightly patches leave other updates out.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add a plan."""
+    kind = "unmanaged" if unmanaged else "managed"
+    body = {"name": name, "kind": kind, "only_security": only_security}
+    made = client().post("/v1/plans", body)
+    hint = "" if unmanaged else f"  Give it windows: managed windows add plan {name} …"
+    _say(made, f"{name} is a plan.{hint}", as_json=as_json)
+
+
+@plans.command("list")
+def list_plans(as_json: AsJson = False) -> None:
+    """List the plans, by name."""
+    page = client().get("/v1/plans")
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ("name", "kind", "updates", "id"),
+        (
+            (p["name"], p["kind"], "security" if p["only_security"] else "all", p["id"])
+            for p in page["items"]
+        ),
+        "There are no plans yet. Add one with: managed plans add NAME",
+    )
+
+
+@windows.command("add")
+def add_window(
+    owner: Annotated[str, typer.Argument(help="plan, customer or server: the nearest counts.")],
+    name: Annotated[str, typer.Argument(help="The owner's name or id.")],
+    kind: Annotated[str, typer.Argument(help="What starts: patch or backup.")],
+    rule: Annotated[str, typer.Argument(help="An RFC 5545 rule, such as FREQ=DAILY;BYHOUR=2.")],
+    zone: Annotated[str, typer.Option(help="An IANA time zone.")] = "UTC",
+    minutes: Annotated[int, typer.Option(help="How long it stays open.")] = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Open a window."""
+    body = {
+        "owner": owner,
+        "owner_id": name,
+        "job_kind": kind,
+        "rule": rule,
+        "zone": zone,
+        "minutes": minutes,
+    }
+    made = client().post("/v1/windows", body)
+    _say(made, f"It opens {_next(made)}.", as_json=as_json)
+
+
+@windows.command("list")
+def list_windows(as_json: AsJson = False) -> None:
+    """List the windows with their next opening."""
+    page = client().get("/v1/windows")
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ("id", "of", "kind", "rule", "zone", "minutes", "opens"),
+        (
+            (
+                w["id"],
+                f"{w['owner']} {w['owner_id']}",
+                w["job_kind"],
+                w["rule"],
+                w["zone"],
+                w["minutes"],
+                _next(w),
+            )
+            for w in page["items"]
+        ),
+        "There are no windows yet: nothing starts by itself. See: managed windows add --help",
+    )
+
+
+@windows.command("remove")
+def remove_window(
+    window: Annotated[str, typer.Argument(metavar="ID", help="The window's id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Close a window for good. What it has started goes on."""
+    removed = client().delete(f"/v1/windows/{window}")
+    _say(removed, f"{removed['job_kind']} starts by it no more.", as_json=as_json)
+
+
+@windows.command("missed")
+def list_missed(
+    server: Annotated[str | None, typer.Option(help="Only this server's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the openings of the last week that started nothing, newest first, and why."""
+    page = client().get("/v1/missed-windows", server_id=server, limit=200)
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ("opened", "closed", "kind", "server", "reason"),
+        (
+            (
+                moment(one["starts_at"]),
+                moment(one["ends_at"]),
+                one["job_kind"],
+                one["server_id"],
+                one["reason"],
+            )
+            for one in page["items"]
+        ),
+        "No window was missed.",
+    )
+
+
+@pause.command("begin")
+def begin_pause(
+    reason: Annotated[str, typer.Argument(help="Why, for those who find it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Pause everything that is not urgent. What has begun goes on, so do rescues and restores."""
+    begun = client().post("/v1/pause", {"reason": reason})
+    _say(begun, "Paused. It ends with: managed pause end", as_json=as_json)
+
+
+@pause.command("end")
+def end_pause(as_json: AsJson = False) -> None:
+    """End the pause. Windows that are open start what they still can."""
+    _say(client().delete("/v1/pause"), "Everything is started as usual.", as_json=as_json)
+
+
+@pause.command("show")
+def show_pause(as_json: AsJson = False) -> None:
+    """Is everything paused, since when and why?"""
+    state = client().get("/v1/pause")
+    present = state["pause"]
+    if present is None:
+        _say(state, "Nothing is paused.", as_json=as_json)
+        return
+    since = moment(present["since"])
+    said = f"Everything is paused since {since} by {present['by']}: {present['reason']}"
+    _say(state, said, as_json=as_json)
+
+
+def _next(window: Mapping[str, Any]) -> str:
+    opening = window["next_opening"]
+    return moment(opening["starts_at"]) if opening else "never again"
+
+
+def _say(document: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+    else:
+        console().print(plain(text), soft_wrap=True)

@@ -1,0 +1,149 @@
+"""Customers, plans, windows and the pause over the API."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from managed.domain.jobs import JobKind
+from managed.domain.windows import Opening
+from managed.storage.windows import MissedWindow
+from managed.wiring import utc_now
+from tests.integration.api.conftest import ApiBench
+from tests.integration.api.test_refusals import problem
+
+CUSTOMER = {"name": "Anna Shop Ltd", "email": "anna@example.org"}
+PLAN = {"name": "managed-plus", "kind": "managed", "only_security": True}
+WINDOW = {
+    "owner": "plan",
+    "owner_id": "managed-plus",
+    "job_kind": "patch",
+    "rule": "FREQ=DAILY;BYHOUR=2",
+    "zone": "Europe/Berlin",
+    "minutes": 180,
+}
+
+
+def made(api: TestClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    answer = api.post(path, json=body)
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_customers_are_added_listed_by_name_and_found_by_both(api: TestClient) -> None:
+    anna = made(api, "/v1/customers", CUSTOMER)
+    made(api, "/v1/customers", {"name": "Bea", "email": "bea@example.org"})
+    first = api.get("/v1/customers", params={"limit": 1}).json()
+    assert [one["name"] for one in first["items"]] == ["Anna Shop Ltd"]
+    second = api.get("/v1/customers", params={"cursor": first["next"]}).json()
+    assert [one["name"] for one in second["items"]] == ["Bea"]
+    for reference in (anna["id"], anna["name"]):
+        assert api.get(f"/v1/customers/{reference}").json() == anna
+    problem(api.post("/v1/customers", json=CUSTOMER), 409, "already-exists")
+    problem(api.get("/v1/customers/nobody"), 404, "not-found")
+
+
+def test_a_server_is_placed_with_a_customer_on_a_plan_and_taken_back(
+    bench: ApiBench, api: TestClient
+) -> None:
+    bench.add_server()
+    anna, plan = made(api, "/v1/customers", CUSTOMER), made(api, "/v1/plans", PLAN)
+    placed = api.put(
+        "/v1/servers/shop/placement", json={"customer": anna["name"], "plan": plan["id"]}
+    )
+    assert placed.status_code == 200
+    shown = api.get("/v1/servers/shop").json()
+    assert (shown["customer_id"], shown["plan_id"]) == (anna["id"], plan["id"])
+    problem(
+        api.put("/v1/servers/shop/placement", json={"customer": "Bea", "plan": None}),
+        404,
+        "not-found",
+    )
+    api.put("/v1/servers/shop/placement", json={"customer": None, "plan": None})
+    assert api.get("/v1/servers/shop").json()["plan_id"] is None
+
+
+def test_an_unmanaged_plan_covers_the_machine_and_not_the_system(
+    bench: ApiBench, api: TestClient
+) -> None:
+    bench.add_server()
+    made(api, "/v1/plans", {"name": "bare", "kind": "unmanaged"})
+    api.put("/v1/servers/shop/placement", json={"customer": None, "plan": "bare"})
+    refusal = problem(
+        api.post("/v1/servers/shop/jobs", json={"kind": "patch"}), 409, "not-supported"
+    )
+    assert "unmanaged" in refusal["detail"]
+    power = api.post("/v1/servers/shop/jobs", json={"kind": "power", "action": "reset"})
+    assert power.status_code == 202
+
+
+def test_a_window_says_when_it_opens_next(bench: ApiBench, api: TestClient) -> None:
+    plan = made(api, "/v1/plans", PLAN)
+    window = made(api, "/v1/windows", WINDOW)
+    assert window["owner_id"] == plan["id"]
+    starts = datetime.fromisoformat(window["next_opening"]["starts_at"])
+    assert utc_now() < starts <= utc_now() + timedelta(days=1)
+    assert api.get(f"/v1/windows/{window['id']}").json() == window
+    assert api.get("/v1/windows").json()["items"] == [window]
+    problem(api.post("/v1/windows", json=WINDOW), 409, "already-exists")
+    assert api.delete(f"/v1/windows/{window['id']}").json() == window
+    problem(api.delete(f"/v1/windows/{window['id']}"), 404, "not-found")
+    assert api.get("/v1/windows").json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "word"),
+    [
+        ({"owner_id": "nothing"}, 404, "no plan"),
+        ({"owner": "server", "owner_id": "nothing"}, 404, "no server"),
+        ({"owner": "customer", "owner_id": "nothing"}, 404, "no customer"),
+        ({"rule": "FREQ=HOURLY"}, 422, "FREQ=DAILY"),
+        ({"rule": "FREQ=DAILY;INTERVAL=0"}, 422, "INTERVAL"),
+        ({"zone": "Berlin"}, 422, "no time zone"),
+    ],
+)
+def test_a_senseless_window_is_refused(
+    api: TestClient, change: dict[str, Any], status: int, word: str
+) -> None:
+    made(api, "/v1/plans", PLAN)
+    answer = api.post("/v1/windows", json=WINDOW | change)
+    assert answer.status_code == status, answer.text
+    assert word in answer.json()["detail"]
+    assert api.get("/v1/windows").json()["items"] == []
+
+
+def test_missed_windows_are_told_with_their_reason(bench: ApiBench, api: TestClient) -> None:
+    server = bench.add_server()
+    starts = datetime(2026, 4, 1, 2, tzinfo=UTC)
+    missed = MissedWindow(
+        server.server_id,
+        JobKind.PATCH,
+        Opening(starts, starts + timedelta(hours=2)),
+        "busy",
+        utc_now(),
+    )
+    bench.installation.windows.record_missed([missed])
+    (shown,) = api.get("/v1/missed-windows", params={"server_id": "shop"}).json()["items"]
+    assert (shown["starts_at"], shown["reason"]) == ("2026-04-01T02:00:00Z", "busy")
+    later = api.get("/v1/missed-windows", params={"since": "2100-01-01T00:00:00Z"})
+    assert later.json()["items"] == []
+
+
+def test_in_a_pause_only_urgent_jobs_are_taken(bench: ApiBench, api: TestClient) -> None:
+    bench.add_server()
+    assert api.get("/v1/pause").json() == {"pause": None}
+    pause = made(api, "/v1/pause", {"reason": "a bad kernel"})
+    assert api.get("/v1/pause").json() == {"pause": pause}
+    problem(api.post("/v1/pause", json={"reason": "again"}), 409, "conflict")
+
+    refusal = problem(api.post("/v1/servers/shop/jobs", json={"kind": "backup"}), 409, "paused")
+    assert "a bad kernel" in refusal["detail"]
+    assert api.post("/v1/servers/shop/jobs", json={"kind": "rescue"}).status_code == 202
+
+    for _ in range(2):
+        assert api.delete("/v1/pause").json() == {"pause": None}
+    assert api.get("/v1/pause").json() == {"pause": None}
