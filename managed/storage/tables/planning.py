@@ -1,0 +1,64 @@
+"""When work may start by itself, and when it did not."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from managed.storage.tables.columns import UtcDateTime, id_column, metadata
+
+windows = Table(
+    "windows",
+    metadata,
+    id_column(),
+    Column("plan_id", ForeignKey("plans.id")),
+    Column("customer_id", ForeignKey("customers.id")),
+    Column("server_id", ForeignKey("servers.id")),
+    Column("job_kind", String(32), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("zone", String(63), nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("starts_on", String(10), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint(
+        "CASE WHEN plan_id IS NULL THEN 0 ELSE 1 END"
+        " + CASE WHEN customer_id IS NULL THEN 0 ELSE 1 END"
+        " + CASE WHEN server_id IS NULL THEN 0 ELSE 1 END = 1",
+        name="one_owner",
+    ),
+    UniqueConstraint("plan_id", "job_kind"),
+    UniqueConstraint("customer_id", "job_kind"),
+    UniqueConstraint("server_id", "job_kind"),
+)
+
+missed_windows = Table(
+    "missed_windows",
+    metadata,
+    Column("server_id", ForeignKey("servers.id"), primary_key=True),
+    Column("job_kind", String(32), primary_key=True),
+    Column("starts_at", UtcDateTime, primary_key=True),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Index("ix_missed_windows_recorded", "recorded_at"),
+)
+
+# One row while everything that the clock would start is held back; none otherwise.
+pause = Table(
+    "pause",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("reason", Text, nullable=False),
+    Column("by", String(253), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
