@@ -173,7 +173,7 @@ class _Watch:
 
     def _look(self) -> None:
         now = time.monotonic()
-        if self._child is None and self._failure is None:
+        if self._child is None and self._ending_since is None:
             self._accept()
             if self._child is None and now - self._started > _START_LIMIT:
                 raise PlaybookFailed("the supervisor of ansible-playbook did not start")

@@ -288,8 +288,14 @@ def test_cancel_lets_an_uninterruptible_step_end_first(bench: JobBench) -> None:
 
 
 def test_deadline_ends_a_job_between_steps(bench: JobBench) -> None:
-    bench.workflow(step("long", lambda _: bench.clock.pass_time(hours=2)), step("after"))
     job = bench.submit()
+
+    def take_long(_: StepContext) -> None:
+        # Once: what takes over the job before this step is recorded does it again.
+        if bench.clock() < job.deadline:
+            bench.clock.pass_time(hours=2)
+
+    bench.workflow(step("long", take_long), step("after"))
     engine = bench.engine()
     # The manual clock jumps past the lease too; the job is then taken up again.
     assert engine.run(job.job_id) in (RunEnd.ENDED, RunEnd.LEASE_LOST)

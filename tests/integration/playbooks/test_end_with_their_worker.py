@@ -15,7 +15,8 @@ import pytest
 from managed.domain.connections import Endpoint
 from managed.domain.errors import UnknownOutcome
 from managed.drivers import processes
-from managed.drivers.ansible.playbooks import AnsiblePlaybooks
+from managed.drivers.ansible.outcome import RunRecord
+from managed.drivers.ansible.playbooks import AnsiblePlaybooks, _Watch
 from tests.support.local_sshd import local_sshd
 from tests.support.runtime import short_directory
 from tests.support.waiting import wait_until
@@ -145,6 +146,17 @@ def test_the_time_limit_ends_everything(endpoint: Endpoint, runtime: Path) -> No
 
     assert processes.survivors(children[0]) == ()
     assert list(runtime.iterdir()) == []
+
+
+def test_a_time_limit_that_is_over_before_the_playbook_has_started_is_no_defect(
+    runtime: Path,
+) -> None:
+    record = RunRecord("wait", lambda _name, _data: None, ())
+    with _Watch(runtime / "control", lambda _pid: None, record, timeout=0) as watch:
+        watch.poll()
+        watch.poll()
+    watch.raise_failure()
+    assert watch.timed_out
 
 
 def test_the_private_directory_of_a_dead_worker_is_swept(runtime: Path, endpoint: Endpoint) -> None:
