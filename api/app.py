@@ -11,16 +11,20 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from api import errors
-from api.auth import caller
+from api.auth import bearer
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
 from api.queries import known_query
-from api.routes import customers, jobs, nodes, servers, service, windows
+from api.routes import access, customers, jobs, nodes, servers, service, windows
 from api.sse import Followers
 from managed.wiring import Installation
 
 _DESCRIPTION = """
 Patches, hardens, backs up, rescues and restores the servers of managed-VPS plans.
+
+Users have one of three **roles**: customers see what is theirs, support works on everybody's
+servers, admins decide about people, plans and nodes. A token can be limited to some permissions.
+Every change is entered into the audit log; say why with `X-Reason`, such as a ticket's number.
 
 Work is done by **jobs**: ask for one, follow its events, read its steps. Every request needs
 `Authorization: Bearer <token>`, except `/healthz` and this document. Requests that start something
@@ -36,6 +40,7 @@ _TAGS = [
     {"name": "plans", "description": "What is covered."},
     {"name": "windows", "description": "When work starts by itself, and the pause."},
     {"name": "nodes", "description": "Hypervisor hosts."},
+    {"name": "access", "description": "Users, their tokens, and the log of who did what."},
     {"name": "service", "description": "The service itself."},
 ]
 
@@ -84,8 +89,16 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     app.include_router(service.router, dependencies=[Depends(known_query)])
-    for router in (servers.router, jobs.router, customers.router, windows.router, nodes.router):
-        app.include_router(router, dependencies=[Depends(caller), Depends(known_query)])
+    for router in (
+        servers.router,
+        service.guarded,
+        jobs.router,
+        customers.router,
+        windows.router,
+        nodes.router,
+        access.router,
+    ):
+        app.include_router(router, dependencies=[Depends(bearer), Depends(known_query)])
     return app
 
 

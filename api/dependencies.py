@@ -15,6 +15,8 @@ from managed.domain.errors import MissingRequirement
 from managed.domain.jobs import JobKind
 from managed.domain.secrets import Secret
 from managed.domain.servers import Node
+from managed.storage.access import Access
+from managed.storage.audit import AuditLog
 from managed.storage.catalogue import Catalogue
 from managed.storage.customers import Customers
 from managed.storage.events import EventLog
@@ -53,6 +55,8 @@ class Services:
     catalogue: Catalogue
     sessions: SessionRecords
     customers: Customers
+    access: Access
+    audit: AuditLog
     windows: Windows
     vault: SealedVault
     clock: Callable[[], datetime]
@@ -74,6 +78,8 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         catalogue=installation.catalogue,
         sessions=installation.sessions,
         customers=installation.customers,
+        access=installation.access,
+        audit=installation.audit,
         windows=installation.windows,
         vault=installation.vault,
         clock=installation.clock,

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from managed.domain.errors import (
     Conflict,
+    Forbidden,
     InternalError,
     InvalidInput,
     Json,
@@ -42,6 +43,7 @@ _STATUS: Final[Mapping[type[ManagedError], int]] = {
     NotFound: 404,
     Conflict: 409,
     Unauthorized: 401,
+    Forbidden: 403,
     Unavailable: 503,
     MissingRequirement: 503,
     ManagedError: 500,

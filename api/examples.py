@@ -22,6 +22,8 @@ JOB_ID: Final = "9f0d6a3e-52b4-4a55-b1f7-7a2f0f6c1d10"
 CUSTOMER_ID: Final = "5e0c0a55-2f1d-4f9a-8f0e-3d2c1b0a9f8e"
 PLAN_ID: Final = "2b6f4a10-7c3d-4e2b-9a41-6f5e4d3c2b1a"
 WINDOW_ID: Final = "8d7c6b5a-4f3e-4d2c-9b1a-0f9e8d7c6b5a"
+USER_ID: Final = "3c2b1a09-8f7e-4d6c-9b5a-4f3e2d1c0b9a"
+TOKEN_ID: Final = "0a1b2c3d4e5f"  # noqa: S105 (its readable part)
 SNAPSHOT_ID: Final = "4bba301ec2b6c9d5f0f3c1d8a3f0e77c1f9b7f6d4b7c8a5e0d3f2a1b6c7d8e9f"
 
 PROBLEM: Final[Example] = {
@@ -231,3 +233,47 @@ PAUSE: Final[Example] = {
 }
 
 PAUSE_STATE: Final[Example] = {"pause": PAUSE}
+
+USER: Final[Example] = {
+    "id": USER_ID,
+    "email": "kim@example.org",
+    "name": "Kim",
+    "role": "support",
+    "customer_id": None,
+    "created_at": "2026-11-20T09:00:00Z",
+    "disabled_at": None,
+}
+
+CALLER: Final[Example] = {
+    "name": "anna@example.org",
+    "role": "customer",
+    "customer_id": CUSTOMER_ID,
+    "permissions": ["jobs:read", "servers:read"],
+}
+
+TOKEN: Final[Example] = {
+    "id": TOKEN_ID,
+    "user_id": USER_ID,
+    "name": "nightly report",
+    "scopes": ["jobs:read"],
+    "created_at": "2026-11-20T09:00:00Z",
+    "expires_at": "2027-02-18T09:00:00Z",
+    "last_used_at": None,
+    "revoked_at": None,
+}
+
+NEW_TOKEN: Final[Example] = {**TOKEN, "token": f"mgd_{TOKEN_ID}_…"}
+
+AUDIT_ENTRY: Final[Example] = {
+    "number": 42,
+    "at": "2026-11-23T02:03:10.250000Z",
+    "actor": "kim@example.org",
+    "action": "submit_job",
+    "subject": SERVER_ID,
+    "reason": "ticket 4711",
+    "data": {"job_id": JOB_ID, "kind": "patch", "token_id": TOKEN_ID},
+    "previous_hash": "9f2c0d6a1b3e4f58a7c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5",
+    "hash": "1c3e5a7092b4d6f8e0a2c4e6f80a1c3e5a7092b4d6f8e0a2c4e6f80a1c3e5a70",
+}
+
+AUDIT_HEAD: Final[Example] = {"number": 42, "hash": AUDIT_ENTRY["hash"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeVar, cast
 
 from fastapi import Header, Request
@@ -15,7 +15,9 @@ from sqlalchemy import Connection
 
 from api.auth import Caller
 from api.dependencies import Services
+from managed.domain.audit import Deed
 from managed.domain.errors import Conflict, Json, NotFound
+from managed.storage import audit
 from managed.storage.database import reading, writing
 from managed.storage.idempotency import keep_answer, kept_answer
 
@@ -37,22 +39,30 @@ IdempotencyKey = Annotated[
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request made. `job_id` is the job that workers are to hear of after the commit."""
+    """What a request did. `job_id` is the job that workers are to hear of after the commit.
+    `subject` is the id of what it was done to, a server's where there is one, and `facts` the
+    particulars, both for the audit log.
+    """
 
     status: int
     body: BaseModel
     location: str = ""
     job_id: str = ""
+    subject: str = ""
+    facts: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Once:
-    """One request of one caller, to be carried out in one transaction, and once per key."""
+    """One request of one caller, to be carried out in one transaction together with its entry in
+    the audit log, and once per key. `action` is the name of what is done there.
+    """
 
     services: Services
     caller: Caller
     key: str | None
     digest: str
+    action: str
 
     def answer(
         self, prepare: Callable[[], Prepared], work: Callable[[Connection, Prepared], Answer]
@@ -87,6 +97,7 @@ class Once:
             made = work(connection, prepared)
             document = _document(made)
             self._keep(connection, document)
+            audit.record(connection, self._deed(made))
         return document, made.job_id
 
     def _read_earlier(self) -> Mapping[str, Json] | None:
@@ -105,6 +116,21 @@ class Once:
             now = self.services.clock()
             keep_answer(connection, self._stored_key, self.digest, document, now)
 
+    def _deed(self, made: Answer) -> Deed:
+        facts = dict(made.facts)
+        if made.job_id:
+            facts["job_id"] = made.job_id
+        if token := self.caller.principal.token_id:
+            facts["token_id"] = token
+        return Deed(
+            at=self.services.clock(),
+            actor=self.caller.name,
+            action=self.action,
+            subject=made.subject,
+            reason=self.caller.reason,
+            data=facts,
+        )
+
     @property
     def _stored_key(self) -> str:
         return f"{self.caller.name}:{self.key}"
@@ -115,7 +141,8 @@ def once(
 ) -> Once:
     content = body.model_dump(mode="json") if body is not None else None
     text = json.dumps([request.method, request.url.path, content], sort_keys=True)
-    return Once(services, caller, key, hashlib.sha256(text.encode()).hexdigest())
+    action: str = request.scope["endpoint"].__name__
+    return Once(services, caller, key, hashlib.sha256(text.encode()).hexdigest(), action)
 
 
 def _document(answer: Answer) -> dict[str, Json]:

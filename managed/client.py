@@ -52,11 +52,15 @@ class ManagedClient:
     Every method raises ApiProblem for an answer that is a problem, ApiUnreachable for none.
     """
 
-    def __init__(self, base_url: str, token: str, requested_by: str = "") -> None:
-        """`requested_by` is who asks, for the record of the jobs."""
+    def __init__(self, base_url: str, token: str, requested_by: str = "", reason: str = "") -> None:
+        """`requested_by` is who asks, for the record of the jobs, and `reason` why, for the audit
+        log.
+        """
         headers = {"Authorization": f"Bearer {token}"}
         if requested_by:
             headers["X-Requested-By"] = requested_by
+        if reason:
+            headers["X-Reason"] = reason
         self._http = httpx.Client(
             base_url=base_url,
             headers=headers,

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     master_key_file: Path | None = None
     api_token_file: Path | None = None
 
+    api_url: str = ""
+    token: SecretStr = SecretStr("")
+
     listen_address: str = "127.0.0.1"
     listen_port: int = Field(default=8000, ge=1, le=65535)
     worker_processes: int = Field(default=4, ge=1, le=256)

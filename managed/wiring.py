@@ -35,6 +35,8 @@ from managed.drivers.ssh.shell import SshShell
 from managed.drivers.ssh.tunnels import SshTunnels
 from managed.ports import Hypervisor
 from managed.settings import Settings
+from managed.storage.access import Access
+from managed.storage.audit import AuditLog
 from managed.storage.catalogue import Catalogue
 from managed.storage.customers import Customers
 from managed.storage.database import migrate, open_database
@@ -102,6 +104,14 @@ class Installation:
     @cached_property
     def customers(self) -> Customers:
         return Customers(self.database)
+
+    @cached_property
+    def access(self) -> Access:
+        return Access(self.database)
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        return AuditLog(self.database)
 
     @cached_property
     def windows(self) -> Windows:

@@ -9,10 +9,12 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Path, Query
 from pydantic import StringConstraints
 
+from api.auth import Caller
 from api.dependencies import Services
 from api.examples import JOB_ID, SERVER_ID
 from api.schemas import Problem
 from managed.domain.errors import NotFound
+from managed.domain.jobs import Job
 from managed.domain.servers import Server
 
 Item = TypeVar("Item")
@@ -25,7 +27,8 @@ ServerReference = Annotated[
 JobReference = Annotated[uuid.UUID, Path(description="The job's id.", examples=[JOB_ID])]
 
 _MEANINGS = {
-    401: "The bearer token is missing or wrong.",
+    401: "The bearer token is missing, wrong or has ended.",
+    403: "The caller's role or the token's scopes do not permit this.",
     404: "There is no such thing.",
     409: "The present state does not allow this; `code` and `data` say why.",
     413: "The body is larger than 1 MiB.",
@@ -38,23 +41,28 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems."""
     return {
         status: {"model": Problem, "description": _MEANINGS[status]}
-        for status in sorted({*statuses, 401, 422, 503})
+        for status in sorted({*statuses, 401, 403, 422, 503})
     }
 
 
-def server_of(services: Services, reference: str) -> Server:
-    """The server of this id or name; NotFound."""
-    try:
-        return services.inventory.get(str(uuid.UUID(reference)))
-    except ValueError:
-        server = services.inventory.by_name(reference)
-    if server is None:
+def server_of(services: Services, caller: Caller, reference: str) -> Server:
+    """The server of this id or name; NotFound, also for one that is not the caller's to see."""
+    server = services.inventory.named(reference)
+    if server is None or not caller.principal.sees(server.customer_id):
         raise NotFound(
             f"there is no server {reference!r}",
             hint="GET /v1/servers lists those under management.",
             server=reference,
         )
     return server
+
+
+def job_of(services: Services, caller: Caller, job_id: uuid.UUID) -> Job:
+    """The job with its steps; NotFound, also for one that is not the caller's to see."""
+    job = services.queue.job(str(job_id))
+    if not caller.principal.sees(services.inventory.owner_of(job.server_id)):
+        raise NotFound(f"there is no job {job_id}", job_id=str(job_id))
+    return job
 
 
 def cut(items: Sequence[Item], limit: int) -> tuple[Sequence[Item], Item | None]:

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import StringConstraints
 from sqlalchemy import Connection
 
-from api.auth import CallerDependency, TokenFirst
+from api.auth import CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.planning_requests import NewCustomer, NewPlan, Placement
@@ -18,11 +18,12 @@ from api.planning_views import CustomerView, PlanView
 from api.routes._common import Limit, ServerReference, cut, problems, server_of
 from api.schemas import ServerView
 from api.views import Page
+from managed.domain.access import Permission
 from managed.domain.customers import Customer, Plan
 from managed.domain.errors import NotFound
 from managed.domain.servers import Server, checked_name
 
-router = APIRouter(prefix="/v1", route_class=TokenFirst)
+router = APIRouter(prefix="/v1", route_class=GuardedRoute)
 
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 CustomerReference = Annotated[Reference, Path(description="The customer's id or name.")]
@@ -35,6 +36,7 @@ NameCursor = Annotated[Reference | None, Query(description="`next` of the page b
     response_model=CustomerView,
     responses=problems(409, 413),
     tags=["customers"],
+    dependencies=[permits(Permission.CUSTOMERS_WRITE)],
 )
 def add_customer(
     body: NewCustomer,
@@ -47,14 +49,25 @@ def add_customer(
 
     def add(connection: Connection, customer: Customer) -> Answer:
         services.customers.add(connection, customer, services.clock())
-        return Answer(201, CustomerView.of(customer), f"/v1/customers/{customer.customer_id}")
+        return Answer(
+            201,
+            CustomerView.of(customer),
+            f"/v1/customers/{customer.customer_id}",
+            subject=customer.customer_id,
+            facts={"name": customer.name, "email": customer.email},
+        )
 
     return once(services, caller, idempotency_key, request, body).answer(
         lambda: Customer(str(uuid.uuid4()), body.name, body.email), add
     )
 
 
-@router.get("/customers", responses=problems(), tags=["customers"])
+@router.get(
+    "/customers",
+    responses=problems(),
+    tags=["customers"],
+    dependencies=[permits(Permission.CUSTOMERS_READ)],
+)
 def list_customers(
     services: ServicesDependency, limit: Limit = 50, cursor: NameCursor = None
 ) -> Page[CustomerView]:
@@ -66,7 +79,12 @@ def list_customers(
     )
 
 
-@router.get("/customers/{customer}", responses=problems(404), tags=["customers"])
+@router.get(
+    "/customers/{customer}",
+    responses=problems(404),
+    tags=["customers"],
+    dependencies=[permits(Permission.CUSTOMERS_READ)],
+)
 def read_customer(customer: CustomerReference, services: ServicesDependency) -> CustomerView:
     """One customer, by id or name."""
     return CustomerView.of(customer_of(services, customer))
@@ -78,6 +96,7 @@ def read_customer(customer: CustomerReference, services: ServicesDependency) -> 
     response_model=PlanView,
     responses=problems(409, 413),
     tags=["plans"],
+    dependencies=[permits(Permission.CUSTOMERS_WRITE)],
 )
 def add_plan(
     body: NewPlan,
@@ -92,14 +111,25 @@ def add_plan(
 
     def add(connection: Connection, plan: Plan) -> Answer:
         services.customers.add_plan(connection, plan, services.clock())
-        return Answer(201, PlanView.of(plan), "/v1/plans")
+        return Answer(
+            201,
+            PlanView.of(plan),
+            "/v1/plans",
+            subject=plan.plan_id,
+            facts={"name": plan.name, "kind": plan.kind.value},
+        )
 
     return once(services, caller, idempotency_key, request, body).answer(
         lambda: Plan(str(uuid.uuid4()), checked_name(body.name), body.kind, body.only_security), add
     )
 
 
-@router.get("/plans", responses=problems(), tags=["plans"])
+@router.get(
+    "/plans",
+    responses=problems(),
+    tags=["plans"],
+    dependencies=[permits(Permission.CUSTOMERS_READ)],
+)
 def list_plans(services: ServicesDependency) -> Page[PlanView]:
     """Every plan, by name."""
     return Page[PlanView](items=[PlanView.of(plan) for plan in services.customers.plans()])
@@ -110,6 +140,7 @@ def list_plans(services: ServicesDependency) -> Page[PlanView]:
     response_model=ServerView,
     responses=problems(404, 413),
     tags=["servers"],
+    dependencies=[permits(Permission.CUSTOMERS_WRITE)],
 )
 def place_server(
     server: ServerReference,
@@ -122,7 +153,7 @@ def place_server(
 
     def prepare() -> tuple[Server, Customer | None, Plan | None]:
         return (
-            server_of(services, server),
+            server_of(services, caller, server),
             customer_of(services, body.customer) if body.customer else None,
             plan_of(services, body.plan) if body.plan else None,
         )
@@ -137,7 +168,16 @@ def place_server(
             customer.customer_id if customer else None,
             plan.plan_id if plan else None,
         )
-        return Answer(200, ServerView.of(placed))
+        return Answer(
+            200,
+            ServerView.of(placed),
+            subject=placed.server_id,
+            facts={
+                "name": placed.name,
+                "customer_id": placed.customer_id,
+                "plan_id": placed.plan_id,
+            },
+        )
 
     return once(services, caller, None, request, body).answer(prepare, place)
 

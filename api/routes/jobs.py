@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import CallerDependency, TokenFirst
+from api.auth import CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.examples import EVENT
 from api.idempotency import Answer, IdempotencyKey, once
@@ -24,20 +24,22 @@ from api.routes._common import (
     Reference,
     ServerReference,
     cut,
+    job_of,
     problems,
     server_of,
 )
 from api.schemas import EventsView, EventView, JobDetailView, JobView
 from api.sse import Followers, event_stream
 from api.views import Page
+from managed.domain.access import Permission, permission_for
 from managed.domain.customers import plan_refusal
-from managed.domain.errors import InvalidInput, ManagedError
-from managed.domain.jobs import JobKind, JobStatus
+from managed.domain.errors import InvalidInput, ManagedError, Paused
+from managed.domain.jobs import Job, JobKind, JobStatus
 from managed.domain.servers import Server
 from managed.domain.submissions import restore_refusal, submission_refusal
 from managed.storage.following import progress_of
 
-router = APIRouter(prefix="/v1", tags=["jobs"], route_class=TokenFirst)
+router = APIRouter(prefix="/v1", tags=["jobs"], route_class=GuardedRoute)
 
 _EVENTS_PER_PAGE = 500
 _LARGEST_NUMBER = 2**53
@@ -61,6 +63,7 @@ _EXAMPLES: dict[str, Example] = {
     status_code=202,
     response_model=JobDetailView,
     responses=problems(404, 409, 413),
+    dependencies=[permits(Permission.JOBS_ASK)],
 )
 def submit_job(
     server: ServerReference,
@@ -73,11 +76,13 @@ def submit_job(
     """Ask for a job on a server. One changing job works on a server at a time: a second one is
     refused with the present one's id (`server-busy`), except that `rescue`, `restore` and
     `unrescue` push routine work aside at its next safe point. One job can be in line for that; it
-    gives way only to one that goes before it, and is then cancelled.
+    gives way only to one that goes before it, and is then cancelled. Customers ask for `power`,
+    `backup` and `check`; for all else they write a ticket.
     """
+    caller.principal.require(permission_for(JobKind(body.kind)))
 
     def prepare() -> tuple[Server, ManagedError | None]:
-        found = server_of(services, server)
+        found = server_of(services, caller, server)
         return found, _refusal(services, found, body)
 
     def submit(connection: Connection, prepared: tuple[Server, ManagedError | None]) -> Answer:
@@ -86,14 +91,29 @@ def submit_job(
         new = services.new_job(
             found.server_id, JobKind(body.kind), parameters, caller.name, run_key=body.run_key
         )
-        job = services.queue.submit_within(connection, new, services.clock())
+        try:
+            job = services.queue.submit_within(connection, new, services.clock())
+        except Paused as error:
+            raise error if caller.principal.role.is_staff else _pause_for_customers() from error
         if refusal is not None:
             # Only now: that another job works on the server explains more than what its state
             # does not allow meanwhile. The transaction is rolled back.
             raise refusal
-        return Answer(202, JobDetailView.of(job), f"/v1/jobs/{job.job_id}", job.job_id)
+        return Answer(
+            202,
+            JobDetailView.of(job),
+            f"/v1/jobs/{job.job_id}",
+            job.job_id,
+            found.server_id,
+            {"kind": job.kind.value, "name": found.name},
+        )
 
     return once(services, caller, idempotency_key, request, body).answer(prepare, submit)
+
+
+def _pause_for_customers() -> Paused:
+    """Without the reason, which is for staff and may name others."""
+    return Paused("the provider has paused what is not urgent", hint="Ask again later.")
 
 
 def _refusal(services: Services, server: Server, body: JobRequest) -> ManagedError | None:
@@ -107,9 +127,10 @@ def _refusal(services: Services, server: Server, body: JobRequest) -> ManagedErr
     return refusal
 
 
-@router.get("/jobs", responses=problems(404))
+@router.get("/jobs", responses=problems(404), dependencies=[permits(Permission.JOBS_READ)])
 def list_jobs(
     services: ServicesDependency,
+    caller: CallerDependency,
     server_id: Annotated[Reference | None, Query(description="A server's id or name.")] = None,
     kind: JobKind | None = None,
     status: JobStatus | None = None,
@@ -118,10 +139,11 @@ def list_jobs(
 ) -> Page[JobView]:
     """Jobs, newest first, without their steps."""
     found = services.queue.find(
-        server_id=server_of(services, server_id).server_id if server_id else None,
+        server_id=server_of(services, caller, server_id).server_id if server_id else None,
+        customer_id=caller.principal.tenant,
         kind=kind,
         status=status,
-        before=services.queue.job(str(cursor)) if cursor else None,
+        before=job_of(services, caller, cursor) if cursor else None,
         limit=limit + 1,
     )
     page, last = cut(found, limit)
@@ -130,32 +152,55 @@ def list_jobs(
     )
 
 
-@router.get("/jobs/{job_id}", responses=problems(404))
-def read_job(job_id: JobReference, services: ServicesDependency) -> JobDetailView:
+@router.get("/jobs/{job_id}", responses=problems(404), dependencies=[permits(Permission.JOBS_READ)])
+def read_job(
+    job_id: JobReference, services: ServicesDependency, caller: CallerDependency
+) -> JobDetailView:
     """One job with its steps: what each did and found, warnings, and the error if it failed."""
-    return JobDetailView.of(services.queue.job(str(job_id)))
+    return JobDetailView.of(job_of(services, caller, job_id))
 
 
-@router.post("/jobs/{job_id}/cancel", status_code=202, responses=problems(404, 409, 413))
+@router.post(
+    "/jobs/{job_id}/cancel",
+    status_code=202,
+    response_model=JobDetailView,
+    responses=problems(404, 409, 413),
+    dependencies=[permits(Permission.JOBS_ASK)],
+)
 def cancel_job(
     job_id: JobReference,
+    request: Request,
     services: ServicesDependency,
     caller: CallerDependency,
     body: Cancellation = _CANCELLED,
-) -> JobDetailView:
+) -> JSONResponse:
     """Ask a job to stop. It does at its next safe point: a package manager is never cut off. What
     it changed is taken back where its steps can do that. Asking twice is fine.
     """
     reason = f"{body.reason} ({caller.name})"
-    job = services.queue.cancel(str(job_id), reason, services.clock())
-    if job.status is JobStatus.QUEUED:
-        services.send(job.job_id)
-    return JobDetailView.of(job)
+
+    def prepare() -> Job:
+        found = job_of(services, caller, job_id)
+        caller.principal.require(permission_for(found.kind))
+        return found
+
+    def cancel(connection: Connection, found: Job) -> Answer:
+        job = services.queue.cancel_within(connection, found.job_id, reason, services.clock())
+        return Answer(
+            202,
+            JobDetailView.of(job),
+            job_id=job.job_id if job.status is JobStatus.QUEUED else "",
+            subject=job.server_id,
+            facts={"job_id": job.job_id, "kind": job.kind.value, "why": body.reason},
+        )
+
+    return once(services, caller, None, request, body).answer(prepare, cancel)
 
 
 @router.get(
     "/jobs/{job_id}/events",
     response_class=Response,
+    dependencies=[permits(Permission.JOBS_READ)],
     responses={
         **problems(404),
         200: {
@@ -175,6 +220,7 @@ async def read_events(
     job_id: JobReference,
     request: Request,
     services: ServicesDependency,
+    caller: CallerDependency,
     after: Annotated[
         int, Query(ge=0, le=_LARGEST_NUMBER, description="Only events with a higher number.")
     ] = 0,
@@ -188,7 +234,7 @@ async def read_events(
     The stream sends all events after the given number, follows the job, and closes after its last
     event (`job_ended`). With `Accept: application/json` it is one page that ends at once.
     """
-    job = await run_in_threadpool(services.queue.job, str(job_id))
+    job = await run_in_threadpool(job_of, services, caller, job_id)
     position = _position(last_event_id) if last_event_id else after
     if "application/json" in accept:
         view = await run_in_threadpool(_events_page(services, job.job_id, position))

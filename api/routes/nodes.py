@@ -8,20 +8,27 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
-from api.auth import CallerDependency, TokenFirst
+from api.auth import CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import NewNode
 from api.routes._common import Reference, problems
 from api.schemas import NodeView
 from api.views import Page
+from managed.domain.access import Permission
 from managed.domain.errors import NotFound
 from managed.domain.servers import Node, checked_name
 
-router = APIRouter(prefix="/v1/nodes", tags=["nodes"], route_class=TokenFirst)
+router = APIRouter(prefix="/v1/nodes", tags=["nodes"], route_class=GuardedRoute)
 
 
-@router.post("", status_code=201, response_model=NodeView, responses=problems(409, 413))
+@router.post(
+    "",
+    status_code=201,
+    response_model=NodeView,
+    responses=problems(409, 413),
+    dependencies=[permits(Permission.NODES_WRITE)],
+)
 def add_node(
     body: NewNode,
     request: Request,
@@ -40,18 +47,24 @@ def add_node(
 
     def add(connection: Connection, node: Node) -> Answer:
         services.inventory.add_node_within(connection, node, services.clock())
-        return Answer(201, NodeView.of(node), f"/v1/nodes/{node.node_id}")
+        return Answer(
+            201,
+            NodeView.of(node),
+            f"/v1/nodes/{node.node_id}",
+            subject=node.node_id,
+            facts={"name": node.name, "libvirt_uri": node.libvirt_uri},
+        )
 
     return once(services, caller, idempotency_key, request, body).answer(prepare, add)
 
 
-@router.get("", responses=problems())
+@router.get("", responses=problems(), dependencies=[permits(Permission.NODES_READ)])
 def list_nodes(services: ServicesDependency) -> Page[NodeView]:
     """Every node, by name."""
     return Page[NodeView](items=[NodeView.of(node) for node in services.inventory.nodes()])
 
 
-@router.get("/{node_id}", responses=problems(404))
+@router.get("/{node_id}", responses=problems(404), dependencies=[permits(Permission.NODES_READ)])
 def read_node(node_id: Reference, services: ServicesDependency) -> NodeView:
     """One node, by its id or name."""
     return NodeView.of(node_named(services, node_id))

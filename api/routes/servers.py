@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
-from api.auth import CallerDependency, TokenFirst
+from api.auth import CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import Enrolment, NewServer
@@ -26,6 +26,7 @@ from api.schemas import (
     SubmittedServerView,
 )
 from api.views import Page
+from managed.domain.access import Permission
 from managed.domain.connections import KeyPair
 from managed.domain.errors import InvalidInput
 from managed.domain.jobs import JobKind
@@ -44,13 +45,17 @@ from managed.domain.servers import (
 )
 from managed.domain.submissions import chosen_forwards, mac_address, ssh_host_port
 
-router = APIRouter(prefix="/v1/servers", tags=["servers"], route_class=TokenFirst)
+router = APIRouter(prefix="/v1/servers", tags=["servers"], route_class=GuardedRoute)
 
 NameCursor = Annotated[Reference | None, Query(description="`next` of the page before.")]
 
 
 @router.post(
-    "", status_code=202, response_model=SubmittedServerView, responses=problems(404, 409, 413)
+    "",
+    status_code=202,
+    response_model=SubmittedServerView,
+    responses=problems(404, 409, 413),
+    dependencies=[permits(Permission.SERVERS_WRITE)],
 )
 def create_server(
     body: NewServer,
@@ -77,7 +82,9 @@ def create_server(
         )
         job = services.queue.submit_within(connection, new, services.clock())
         view = SubmittedServerView(server=ServerView.of(server), job=JobDetailView.of(job))
-        return Answer(202, view, f"/v1/jobs/{job.job_id}", job.job_id)
+        return Answer(
+            202, view, f"/v1/jobs/{job.job_id}", job.job_id, server.server_id, {"name": server.name}
+        )
 
     return once(services, caller, idempotency_key, request, body).answer(
         lambda: _node(services, body.node_id), create
@@ -89,6 +96,7 @@ def create_server(
     status_code=201,
     response_model=EnrolledServerView,
     responses=problems(409, 413),
+    dependencies=[permits(Permission.SERVERS_WRITE)],
 )
 def enrol_server(
     body: Enrolment,
@@ -122,27 +130,40 @@ def enrol_server(
             authorized_keys_line=f"{pair.public_key} managed",
             next=f"/v1/servers/{server.server_id}/jobs",
         )
-        return Answer(201, view, f"/v1/servers/{server.server_id}")
+        return Answer(
+            201,
+            view,
+            f"/v1/servers/{server.server_id}",
+            subject=server.server_id,
+            facts={"name": server.name},
+        )
 
     return once(services, caller, idempotency_key, request, body).answer(services.new_key_pair, add)
 
 
-@router.get("", responses=problems())
+@router.get("", responses=problems(), dependencies=[permits(Permission.SERVERS_READ)])
 def list_servers(
-    services: ServicesDependency, limit: Limit = 50, cursor: NameCursor = None
+    services: ServicesDependency,
+    caller: CallerDependency,
+    limit: Limit = 50,
+    cursor: NameCursor = None,
 ) -> Page[ServerView]:
     """Servers under management, by name."""
-    found = services.inventory.find(after_name=cursor or "", limit=limit + 1)
+    found = services.inventory.find(
+        customer_id=caller.principal.tenant, after_name=cursor or "", limit=limit + 1
+    )
     page, last = cut(found, limit)
     return Page[ServerView](
         items=[ServerView.of(server) for server in page], next=last.name if last else None
     )
 
 
-@router.get("/{server}", responses=problems(404))
-def read_server(server: ServerReference, services: ServicesDependency) -> ServerDetailView:
+@router.get("/{server}", responses=problems(404), dependencies=[permits(Permission.SERVERS_READ)])
+def read_server(
+    server: ServerReference, services: ServicesDependency, caller: CallerDependency
+) -> ServerDetailView:
     """One server, by its id or name, with its open rescue session if there is one."""
-    found = server_of(services, server)
+    found = server_of(services, caller, server)
     return ServerDetailView.with_session(found, services.sessions.current(found.server_id))
 
 
@@ -151,6 +172,7 @@ def read_server(server: ServerReference, services: ServicesDependency) -> Server
     status_code=202,
     response_model=JobDetailView,
     responses=problems(404, 409),
+    dependencies=[permits(Permission.SERVERS_DELETE)],
 )
 def delete_server(
     server: ServerReference,
@@ -167,17 +189,31 @@ def delete_server(
     def delete(connection: Connection, found: Server) -> Answer:
         new = services.new_job(found.server_id, JobKind.DELETE, {}, caller.name)
         job = services.queue.submit_within(connection, new, services.clock())
-        return Answer(202, JobDetailView.of(job), f"/v1/jobs/{job.job_id}", job.job_id)
+        return Answer(
+            202,
+            JobDetailView.of(job),
+            f"/v1/jobs/{job.job_id}",
+            job.job_id,
+            found.server_id,
+            {"name": found.name},
+        )
 
     return once(services, caller, idempotency_key, request, None).answer(
-        lambda: server_of(services, server), delete
+        lambda: server_of(services, caller, server), delete
     )
 
 
-@router.get("/{server}/snapshots", tags=["snapshots"], responses=problems(404))
-def list_snapshots(server: ServerReference, services: ServicesDependency) -> Page[SnapshotView]:
+@router.get(
+    "/{server}/snapshots",
+    tags=["snapshots"],
+    responses=problems(404),
+    dependencies=[permits(Permission.SERVERS_READ)],
+)
+def list_snapshots(
+    server: ServerReference, services: ServicesDependency, caller: CallerDependency
+) -> Page[SnapshotView]:
     """The server's backups, newest first. One without `verified_at` is no backup yet."""
-    found = services.catalogue.of_server(server_of(services, server).server_id)
+    found = services.catalogue.of_server(server_of(services, caller, server).server_id)
     return Page[SnapshotView](items=[SnapshotView.of(record) for record in found])
 
 

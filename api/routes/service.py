@@ -7,16 +7,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy import text
 
-from api.auth import CallerDependency
+from api.auth import GuardedRoute, permits
 from api.dependencies import ServicesDependency
 from api.requests import Address
 from api.routes._common import problems
 from api.schemas import HealthView, HostKeyView
+from managed.domain.access import Permission
 from managed.domain.public_keys import fingerprint
 from managed.domain.servers import checked_address
 from managed.storage.database import reading
 
 router = APIRouter()
+guarded = APIRouter(prefix="/v1", route_class=GuardedRoute)
 
 
 @router.get("/healthz", tags=["service"], responses={503: problems()[503]})
@@ -27,10 +29,14 @@ def read_health(services: ServicesDependency) -> HealthView:
     return HealthView(status="ok")
 
 
-@router.get("/v1/host-key", tags=["servers"], responses=problems())
+@guarded.get(
+    "/host-key",
+    tags=["servers"],
+    responses=problems(),
+    dependencies=[permits(Permission.SERVERS_WRITE)],
+)
 def read_host_key(
     services: ServicesDependency,
-    _caller: CallerDependency,
     address: Annotated[Address, Query(examples=["192.0.2.10"])],
     port: Annotated[int, Query(ge=1, le=65535)] = 22,
 ) -> HostKeyView:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 from sqlalchemy import Connection
 
-from api.auth import CallerDependency, TokenFirst
+from api.auth import Caller, CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.examples import WINDOW_ID
 from api.idempotency import Answer, IdempotencyKey, once
@@ -25,6 +25,8 @@ from api.planning_views import (
 from api.routes._common import Limit, Reference, problems, server_of
 from api.routes.customers import customer_of, plan_of
 from api.views import Page
+from managed.domain.access import Permission
+from managed.domain.errors import Json, NotFound
 from managed.domain.jobs import JobKind
 from managed.domain.windows import (
     Window,
@@ -33,9 +35,8 @@ from managed.domain.windows import (
     checked_rule,
     checked_zone,
 )
-from managed.storage.database import writing
 
-router = APIRouter(prefix="/v1", tags=["windows"], route_class=TokenFirst)
+router = APIRouter(prefix="/v1", tags=["windows"], route_class=GuardedRoute)
 
 WindowReference = Annotated[uuid.UUID, Path(description="The window's id.", examples=[WINDOW_ID])]
 
@@ -43,7 +44,11 @@ _USUAL_SPAN = timedelta(days=7)
 
 
 @router.post(
-    "/windows", status_code=201, response_model=WindowView, responses=problems(404, 409, 413)
+    "/windows",
+    status_code=201,
+    response_model=WindowView,
+    responses=problems(404, 409, 413),
+    dependencies=[permits(Permission.WINDOWS_WRITE)],
 )
 def add_window(
     body: NewWindow,
@@ -59,40 +64,71 @@ def add_window(
     def add(connection: Connection, window: Window) -> Answer:
         services.windows.add(connection, window)
         view = WindowView.of(window, services.clock())
-        return Answer(201, view, f"/v1/windows/{window.window_id}")
+        return Answer(
+            201,
+            view,
+            f"/v1/windows/{window.window_id}",
+            subject=window.owner_id,
+            facts=_facts(window),
+        )
 
     return once(services, caller, idempotency_key, request, body).answer(
-        lambda: _window(services, body), add
+        lambda: _window(services, caller, body), add
     )
 
 
-@router.get("/windows", responses=problems())
-def list_windows(services: ServicesDependency) -> Page[WindowView]:
-    """Every window, oldest first, with its next opening."""
-    now = services.clock()
-    return Page[WindowView](items=[WindowView.of(w, now) for w in services.windows.all()])
+@router.get("/windows", responses=problems(), dependencies=[permits(Permission.WINDOWS_READ)])
+def list_windows(services: ServicesDependency, caller: CallerDependency) -> Page[WindowView]:
+    """Every window that concerns servers of the caller's, oldest first, with its next opening."""
+    now, found = services.clock(), services.windows.all(caller.principal.tenant)
+    return Page[WindowView](items=[WindowView.of(window, now) for window in found])
 
 
-@router.get("/windows/{window_id}", responses=problems(404))
-def read_window(window_id: WindowReference, services: ServicesDependency) -> WindowView:
-    """One window."""
-    return WindowView.of(services.windows.get(str(window_id)), services.clock())
-
-
-@router.delete("/windows/{window_id}", responses=problems(404))
-def remove_window(
+@router.get(
+    "/windows/{window_id}",
+    responses=problems(404),
+    dependencies=[permits(Permission.WINDOWS_READ)],
+)
+def read_window(
     window_id: WindowReference, services: ServicesDependency, caller: CallerDependency
 ) -> WindowView:
+    """One window."""
+    for window in services.windows.all(caller.principal.tenant):
+        if window.window_id == str(window_id):
+            return WindowView.of(window, services.clock())
+    raise NotFound(f"there is no window {window_id}", hint="GET /v1/windows lists them.")
+
+
+@router.delete(
+    "/windows/{window_id}",
+    response_model=WindowView,
+    responses=problems(404),
+    dependencies=[permits(Permission.WINDOWS_WRITE)],
+)
+def remove_window(
+    window_id: WindowReference,
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+) -> JSONResponse:
     """Close a window for good; answers what it was. What it has started goes on."""
-    window = services.windows.get(str(window_id))
-    with writing(services.database) as connection:
+
+    def remove(connection: Connection, window: Window) -> Answer:
         services.windows.remove(connection, window.window_id)
-    return WindowView.of(window, services.clock())
+        view = WindowView.of(window, services.clock())
+        return Answer(200, view, subject=window.owner_id, facts=_facts(window))
+
+    return once(services, caller, None, request, None).answer(
+        lambda: services.windows.get(str(window_id)), remove
+    )
 
 
-@router.get("/missed-windows", responses=problems(404))
+@router.get(
+    "/missed-windows", responses=problems(404), dependencies=[permits(Permission.WINDOWS_READ)]
+)
 def list_missed_windows(
     services: ServicesDependency,
+    caller: CallerDependency,
     server_id: Annotated[Reference | None, Query(description="A server's id or name.")] = None,
     since: Annotated[
         AwareDatetime | None, Query(description="Recorded at that time or later; a week ago.")
@@ -102,20 +138,27 @@ def list_missed_windows(
     """Openings that started nothing, newest first."""
     found = services.windows.missed(
         since=since or services.clock() - _USUAL_SPAN,
-        server_id=server_of(services, server_id).server_id if server_id else None,
+        server_id=server_of(services, caller, server_id).server_id if server_id else None,
+        customer_id=caller.principal.tenant,
         limit=limit,
     )
     return Page[MissedWindowView](items=[MissedWindowView.of(missed) for missed in found])
 
 
-@router.get("/pause", responses=problems())
+@router.get("/pause", responses=problems(), dependencies=[permits(Permission.PAUSE)])
 def read_pause(services: ServicesDependency) -> PauseStateView:
     """Is everything paused?"""
     pause = services.windows.pause()
     return PauseStateView(pause=PauseView.of(pause) if pause else None)
 
 
-@router.post("/pause", status_code=201, response_model=PauseView, responses=problems(409, 413))
+@router.post(
+    "/pause",
+    status_code=201,
+    response_model=PauseView,
+    responses=problems(409, 413),
+    dependencies=[permits(Permission.PAUSE)],
+)
 def begin_pause(
     body: NewPause,
     request: Request,
@@ -130,27 +173,48 @@ def begin_pause(
 
     def begin(connection: Connection, reason: str) -> Answer:
         pause = services.windows.begin_pause(connection, reason, caller.name, services.clock())
-        return Answer(201, PauseView.of(pause), "/v1/pause")
+        return Answer(201, PauseView.of(pause), "/v1/pause", facts={"why": reason})
 
     return once(services, caller, idempotency_key, request, body).answer(lambda: body.reason, begin)
 
 
-@router.delete("/pause", responses=problems())
-def end_pause(services: ServicesDependency, caller: CallerDependency) -> PauseStateView:
+@router.delete(
+    "/pause",
+    response_model=PauseStateView,
+    responses=problems(),
+    dependencies=[permits(Permission.PAUSE)],
+)
+def end_pause(
+    request: Request, services: ServicesDependency, caller: CallerDependency
+) -> JSONResponse:
     """End the pause, if there is one. Windows that are open still start what they can."""
-    with writing(services.database) as connection:
+
+    def end(connection: Connection, _: None) -> Answer:
         services.windows.end_pause(connection)
-    return PauseStateView(pause=None)
+        return Answer(200, PauseStateView(pause=None))
+
+    return once(services, caller, None, request, None).answer(lambda: None, end)
 
 
-def _window(services: Services, body: NewWindow) -> Window:
+def _facts(window: Window) -> dict[str, Json]:
+    return {
+        "window_id": window.window_id,
+        "owner": window.owner.value,
+        "kind": window.job_kind.value,
+        "rule": window.rule,
+        "zone": window.zone,
+        "minutes": window.minutes,
+    }
+
+
+def _window(services: Services, caller: Caller, body: NewWindow) -> Window:
     now = services.clock()
     zone = checked_zone(body.zone)
     starts_on = body.starts_on or now.date()
     return Window(
         window_id=str(uuid.uuid4()),
         owner=body.owner,
-        owner_id=_owner_id(services, body.owner, body.owner_id),
+        owner_id=_owner_id(services, caller, body.owner, body.owner_id),
         job_kind=JobKind(body.job_kind),
         rule=checked_rule(body.rule, starts_on),
         zone=zone,
@@ -160,10 +224,10 @@ def _window(services: Services, body: NewWindow) -> Window:
     )
 
 
-def _owner_id(services: Services, owner: WindowOwner, reference: str) -> str:
+def _owner_id(services: Services, caller: Caller, owner: WindowOwner, reference: str) -> str:
     match owner:
         case WindowOwner.SERVER:
-            return server_of(services, reference).server_id
+            return server_of(services, caller, reference).server_id
         case WindowOwner.CUSTOMER:
             return customer_of(services, reference).customer_id
         case WindowOwner.PLAN:

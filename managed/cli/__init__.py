@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
-from managed.cli import cells, images, jobs, lab, planning, servers, service, snapshots
+from managed.cli import access, cells, images, jobs, lab, planning, servers, service, snapshots
+from managed.cli.connection import because
 from managed.cli.output import plain
 from managed.domain.errors import InvalidInput, ManagedError, Unavailable
 
@@ -31,6 +32,18 @@ app = typer.Typer(
     epilog="Every command takes --json. Exit status: 0 done, 1 refused or failed, 2 misused, "
     "3 the service does not answer, 130 interrupted.",
 )
+
+
+@app.callback()
+def common(
+    reason: Annotated[
+        str,
+        typer.Option(envvar="MANAGED_REASON", help="Why, for the audit log: a ticket's number."),
+    ] = "",
+) -> None:
+    because(reason)
+
+
 service.add_to(app)
 for name, commands in (
     ("servers", servers.app),
@@ -40,6 +53,9 @@ for name, commands in (
     ("plans", planning.plans),
     ("windows", planning.windows),
     ("pause", planning.pause),
+    ("users", access.users),
+    ("tokens", access.tokens),
+    ("audit", access.audit),
     ("lab", lab.app),
     ("cells", cells.app),
     ("images", images.app),

@@ -1,19 +1,32 @@
-"""The service that commands talk to: the one of this environment's settings."""
+"""The service that commands talk to: the one that the settings name, or this installation's."""
 
 from __future__ import annotations
 
 import getpass
 import os
+from contextvars import ContextVar
+from typing import Final
 
 from managed.client import ManagedClient
 from managed.domain.errors import MissingRequirement
 from managed.settings import settings
 
+_reason: Final = ContextVar("reason", default="")
+
+
+def because(reason: str) -> None:
+    """Have all that this command asks for say why, for the audit log."""
+    _reason.set(reason)
+
 
 def client() -> ManagedClient:
-    """A client with the installation's token; says who asks, for the record."""
-    address = f"http://{settings().listen_address}:{settings().listen_port}"
-    return ManagedClient(address, installation_token(), requested_by=_login_name())
+    """A client with the user's own token (MANAGED_TOKEN), else with the installation's; says who
+    asks and why, for the record.
+    """
+    chosen = settings()
+    address = chosen.api_url or f"http://{chosen.listen_address}:{chosen.listen_port}"
+    token = chosen.token.get_secret_value() or installation_token()
+    return ManagedClient(address, token, requested_by=_login_name(), reason=_reason.get())
 
 
 def installation_token() -> str:
@@ -28,7 +41,8 @@ def installation_token() -> str:
     except OSError as error:
         raise MissingRequirement(
             f"there is no installation at {settings().state}: {path} is missing",
-            hint="Start the service with `make serve` first, or set MANAGED_STATE_DIR.",
+            hint="Start the service with `make serve` first, or set MANAGED_STATE_DIR. From another"
+            " machine set MANAGED_API_URL and MANAGED_TOKEN.",
         ) from error
 
 

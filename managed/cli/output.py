@@ -74,12 +74,20 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
 
 
+def say(document: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:
+    """The document for programs, one sentence about it for people."""
+    if as_json:
+        print_json(document)
+    else:
+        console().print(plain(sentence), soft_wrap=True)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
     """A plain table; `empty` is said instead when there is no row. Colours words of status."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         # Folded, not cut: what is shown is to be read and copied.
-        no_wrap = column in ("id", "job", "kind", "status", "when")
+        no_wrap = column in ("id", "job", "kind", "status", "when", "who", "what")
         table.add_column(column, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from managed.cli.connection import client
-from managed.cli.output import AsJson, console, moment, plain, print_json, print_table
+from managed.cli.output import AsJson, moment, print_json, print_table, say
 
 customers = typer.Typer(help="Who owns servers.", no_args_is_help=True)
 plans = typer.Typer(help="What is covered.", no_args_is_help=True)
@@ -28,7 +28,7 @@ def add_customer(
 ) -> None:
     """Add a customer."""
     made = client().post("/v1/customers", {"name": name, "email": email})
-    _say(made, f"{name} is a customer: {made['id']}", as_json=as_json)
+    say(made, f"{name} is a customer: {made['id']}", as_json=as_json)
 
 
 @customers.command("list")
@@ -61,7 +61,7 @@ def add_plan(
     body = {"name": name, "kind": kind, "only_security": only_security}
     made = client().post("/v1/plans", body)
     hint = "" if unmanaged else f"  Give it windows: managed windows add plan {name} …"
-    _say(made, f"{name} is a plan.{hint}", as_json=as_json)
+    say(made, f"{name} is a plan.{hint}", as_json=as_json)
 
 
 @plans.command("list")
@@ -101,7 +101,7 @@ def add_window(
         "minutes": minutes,
     }
     made = client().post("/v1/windows", body)
-    _say(made, f"It opens {_next(made)}.", as_json=as_json)
+    say(made, f"It opens {_next(made)}.", as_json=as_json)
 
 
 @windows.command("list")
@@ -136,7 +136,7 @@ def remove_window(
 ) -> None:
     """Close a window for good. What it has started goes on."""
     removed = client().delete(f"/v1/windows/{window}")
-    _say(removed, f"{removed['job_kind']} starts by it no more.", as_json=as_json)
+    say(removed, f"{removed['job_kind']} starts by it no more.", as_json=as_json)
 
 
 @windows.command("missed")
@@ -172,13 +172,13 @@ def begin_pause(
 ) -> None:
     """Pause everything that is not urgent. What has begun goes on, so do rescues and restores."""
     begun = client().post("/v1/pause", {"reason": reason})
-    _say(begun, "Paused. It ends with: managed pause end", as_json=as_json)
+    say(begun, "Paused. It ends with: managed pause end", as_json=as_json)
 
 
 @pause.command("end")
 def end_pause(as_json: AsJson = False) -> None:
     """End the pause. Windows that are open start what they still can."""
-    _say(client().delete("/v1/pause"), "Everything is started as usual.", as_json=as_json)
+    say(client().delete("/v1/pause"), "Everything is started as usual.", as_json=as_json)
 
 
 @pause.command("show")
@@ -187,20 +187,13 @@ def show_pause(as_json: AsJson = False) -> None:
     state = client().get("/v1/pause")
     present = state["pause"]
     if present is None:
-        _say(state, "Nothing is paused.", as_json=as_json)
+        say(state, "Nothing is paused.", as_json=as_json)
         return
     since = moment(present["since"])
     said = f"Everything is paused since {since} by {present['by']}: {present['reason']}"
-    _say(state, said, as_json=as_json)
+    say(state, said, as_json=as_json)
 
 
 def _next(window: Mapping[str, Any]) -> str:
     opening = window["next_opening"]
     return moment(opening["starts_at"]) if opening else "never again"
-
-
-def _say(document: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(document)
-    else:
-        console().print(plain(text), soft_wrap=True)

@@ -101,6 +101,13 @@ class Unauthorized(ManagedError):
     title = "A valid bearer token is needed"
 
 
+class Forbidden(ManagedError):
+    """The caller is known and may not."""
+
+    code = "forbidden"
+    title = "You may not do this"
+
+
 class Unavailable(ManagedError):
     """Something that we depend on does not answer; later it may."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -100,6 +101,21 @@ class Inventory:
             raise NotFound(f"there is no server {server_id}", server_id=server_id)
         return server_from_row(row)
 
+    def named(self, reference: str) -> Server | None:
+        """The server of this id or name, unless it is deleted."""
+        try:
+            return self.get(str(uuid.UUID(reference)))
+        except NotFound:
+            return None
+        except ValueError:
+            return self.by_name(reference)
+
+    def owner_of(self, server_id: str) -> str | None:
+        """The customer whose the server is or was, also when it is deleted; None: nobody's."""
+        query = select(servers.c.customer_id).where(servers.c.id == server_id)
+        with reading(self._engine) as connection:
+            return connection.execute(query).scalar_one_or_none()
+
     def by_name(self, name: str) -> Server | None:
         query = select(servers).where(
             servers.c.name == name, servers.c.status != ServerStatus.DELETED.value
@@ -108,14 +124,18 @@ class Inventory:
             row = connection.execute(query).one_or_none()
         return server_from_row(row) if row else None
 
-    def find(self, *, after_name: str = "", limit: int = 50) -> Sequence[Server]:
-        """Servers by name, those after `after_name`."""
+    def find(
+        self, *, customer_id: str | None = None, after_name: str = "", limit: int = 50
+    ) -> Sequence[Server]:
+        """Servers by name, those after `after_name`; only this customer's when one is given."""
         query = (
             select(servers)
             .where(servers.c.status != ServerStatus.DELETED.value, servers.c.name > after_name)
             .order_by(servers.c.name)
             .limit(limit)
         )
+        if customer_id is not None:
+            query = query.where(servers.c.customer_id == customer_id)
         with reading(self._engine) as connection:
             return [server_from_row(row) for row in connection.execute(query)]
 

@@ -25,7 +25,7 @@ from managed.storage.beginning import may_begin
 from managed.storage.database import reading, writing
 from managed.storage.handover import IN_LINE, hand_over, hand_over_free_servers, lock_server
 from managed.storage.rows import job_from_row, steps_of
-from managed.storage.tables import jobs
+from managed.storage.tables import jobs, servers
 from managed.storage.waiting import wake_to_stop
 from managed.storage.windows import pause_within
 
@@ -112,6 +112,7 @@ class JobQueue:
         self,
         *,
         server_id: str | None = None,
+        customer_id: str | None = None,
         kind: JobKind | None = None,
         status: JobStatus | None = None,
         before: Job | None = None,
@@ -121,6 +122,9 @@ class JobQueue:
         query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
         if server_id is not None:
             query = query.where(jobs.c.server_id == server_id)
+        if customer_id is not None:
+            own = select(servers.c.id).where(servers.c.customer_id == customer_id)
+            query = query.where(jobs.c.server_id.in_(own))
         if kind is not None:
             query = query.where(jobs.c.kind == kind.value)
         if status is not None:
@@ -137,15 +141,19 @@ class JobQueue:
         once. A final job raises Conflict.
         """
         with writing(self._engine) as connection:
-            lock_server(connection, _read(connection, job_id).server_id)
-            job = _read(connection, job_id)
-            if job.status.is_final:
-                raise Conflict(f"the job has ended: it {job.status}", job_id=job_id)
-            if job.is_in_line:
-                _end_unbegun(connection, job, reason, now)
-            elif not job.cancel_requested:
-                _request_cancel(connection, job, reason, now)
-            return _read(connection, job_id)
+            return self.cancel_within(connection, job_id, reason, now)
+
+    def cancel_within(self, connection: Connection, job_id: str, reason: str, now: datetime) -> Job:
+        """The same inside a transaction of the caller's."""
+        lock_server(connection, _read(connection, job_id).server_id)
+        job = _read(connection, job_id)
+        if job.status.is_final:
+            raise Conflict(f"the job has ended: it {job.status}", job_id=job_id)
+        if job.is_in_line:
+            _end_unbegun(connection, job, reason, now)
+        elif not job.cancel_requested:
+            _request_cancel(connection, job, reason, now)
+        return _read(connection, job_id)
 
     def to_send(self, now: datetime, resend_after: timedelta, limit: int = 500) -> Sequence[str]:
         """Jobs that a worker should hear of: unsent, sent long ago, due again, or abandoned.

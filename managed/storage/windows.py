@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select, tuple_
+from sqlalchemy import Connection, Engine, Row, delete, insert, or_, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
 from managed.domain.errors import AlreadyExists, Conflict, NotFound
 from managed.domain.jobs import JobKind
 from managed.domain.windows import Opening, Window, WindowOwner
 from managed.storage.database import reading, writing
-from managed.storage.tables import jobs, missed_windows, pause, windows
+from managed.storage.tables import jobs, missed_windows, pause, servers, windows
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,20 @@ class Windows:
             raise NotFound(f"there is no window {window_id}", window_id=window_id)
         return _window(row)
 
-    def all(self) -> Sequence[Window]:
-        """Every window, oldest first. There are few: most servers go by their plan's."""
+    def all(self, customer_id: str | None = None) -> Sequence[Window]:
+        """Every window, oldest first; for a customer those of theirs, their servers and the plans
+        of these. There are few: most servers go by their plan's.
+        """
         query = select(windows).order_by(windows.c.created_at, windows.c.id)
+        if customer_id is not None:
+            of_customer = servers.c.customer_id == customer_id
+            query = query.where(
+                or_(
+                    windows.c.customer_id == customer_id,
+                    windows.c.server_id.in_(select(servers.c.id).where(of_customer)),
+                    windows.c.plan_id.in_(select(servers.c.plan_id).where(of_customer)),
+                )
+            )
         with reading(self._engine) as connection:
             return [_window(row) for row in connection.execute(query)]
 
@@ -129,6 +140,7 @@ class Windows:
         *,
         since: datetime,
         server_id: str | None = None,
+        customer_id: str | None = None,
         before: MissedWindow | None = None,
         limit: int = 50,
     ) -> Sequence[MissedWindow]:
@@ -137,6 +149,9 @@ class Windows:
         query = select(missed_windows).where(missed_windows.c.recorded_at >= since)
         if server_id is not None:
             query = query.where(missed_windows.c.server_id == server_id)
+        if customer_id is not None:
+            own = select(servers.c.id).where(servers.c.customer_id == customer_id)
+            query = query.where(missed_windows.c.server_id.in_(own))
         if before is not None:
             last = (before.opening.starts_at, before.server_id, before.job_kind.value)
             query = query.where(tuple_(*key) < last)

@@ -1,5 +1,6 @@
 """The tables, all on one `metadata`."""
 
+from managed.storage.tables.access import api_tokens, audit_head, audit_log, users
 from managed.storage.tables.columns import metadata
 from managed.storage.tables.inventory import customers, nodes, plans, sealed_secrets, servers
 from managed.storage.tables.planning import missed_windows, pause, windows
@@ -13,6 +14,9 @@ from managed.storage.tables.work import (
 )
 
 __all__ = [
+    "api_tokens",
+    "audit_head",
+    "audit_log",
     "customers",
     "events",
     "idempotency_keys",
@@ -27,5 +31,6 @@ __all__ = [
     "sealed_secrets",
     "servers",
     "snapshots",
+    "users",
     "windows",
 ]

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from api import planning_views, schemas
+from api import access_views, planning_views, schemas
 from api.planning_views import CustomerView, MissedWindowView, PlanView, WindowView
 from api.schemas import JobView, NodeView, ServerView, SnapshotView
 from api.views import Page, View
@@ -200,10 +200,10 @@ def request_examples(document: dict[str, Any]) -> Iterator[tuple[str, str, Any]]
 
 
 def turn(path: str) -> int:
-    """Whose windows and servers they are comes first. A node comes last: with two of them a server
-    would have to name one.
+    """Whose windows, servers and tokens they are comes first. A node comes last: with two of them a
+    server would have to name one.
     """
-    return {"/v1/customers": 0, "/v1/plans": 0, "/v1/nodes": 2}.get(path, 1)
+    return {"/v1/customers": 0, "/v1/plans": 0, "/v1/users": 0, "/v1/nodes": 2}.get(path, 1)
 
 
 def test_every_request_that_is_shown_is_accepted(
@@ -214,7 +214,7 @@ def test_every_request_that_is_shown_is_accepted(
     monkeypatch.setattr("managed.drivers.libvirt.registration._check_directory", lambda _: None)
     monkeypatch.setattr("managed.drivers.libvirt.registration._check_libvirt", lambda *_: None)
     shown = list(request_examples(bench.app.openapi()))
-    assert len(shown) == 18
+    assert len(shown) == 20
     refused = []
     for method, path, body in sorted(shown, key=lambda example: turn(example[1])):
         address = path.replace("{job_id}", job.job_id).replace("{server}", "blog")
@@ -265,7 +265,8 @@ def test_examples_of_answers_have_every_field_as_the_answer_would(bench: ApiBenc
     """Of the views themselves: FastAPI leaves nulls out of the document."""
     pages: list[type[View]] = [Page[JobView], Page[NodeView], Page[ServerView], Page[SnapshotView]]
     pages += [Page[CustomerView], Page[PlanView], Page[WindowView], Page[MissedWindowView]]
-    views = [*views_in(schemas), *views_in(planning_views), *pages]
+    modules = (schemas, planning_views, access_views)
+    views = [*(view for module in modules for view in views_in(module)), *pages]
     assert len(views) >= 30
     for view in views:
         for example in view.model_json_schema()["examples"]:
