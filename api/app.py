@@ -15,7 +15,7 @@ from api.auth import caller
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
 from api.queries import known_query
-from api.routes import customers, jobs, nodes, servers, service, windows
+from api.routes import customers, jobs, nodes, notifications, servers, service, windows
 from api.sse import Followers
 from managed.wiring import Installation
 
@@ -35,6 +35,7 @@ _TAGS = [
     {"name": "customers", "description": "Who owns servers."},
     {"name": "plans", "description": "What is covered."},
     {"name": "windows", "description": "When work starts by itself, and the pause."},
+    {"name": "notifications", "description": "Who is told of what went wrong."},
     {"name": "nodes", "description": "Hypervisor hosts."},
     {"name": "service", "description": "The service itself."},
 ]
@@ -84,7 +85,14 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     app.include_router(service.router, dependencies=[Depends(known_query)])
-    for router in (servers.router, jobs.router, customers.router, windows.router, nodes.router):
+    for router in (
+        servers.router,
+        jobs.router,
+        customers.router,
+        windows.router,
+        notifications.router,
+        nodes.router,
+    ):
         app.include_router(router, dependencies=[Depends(caller), Depends(known_query)])
     return app
 

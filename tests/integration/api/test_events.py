@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -14,7 +15,8 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from api import planning_views, schemas
+from api import notification_views, planning_views, schemas
+from api.notification_views import NotificationView, TargetView
 from api.planning_views import CustomerView, MissedWindowView, PlanView, WindowView
 from api.schemas import JobView, NodeView, ServerView, SnapshotView
 from api.views import Page, View
@@ -214,7 +216,7 @@ def test_every_request_that_is_shown_is_accepted(
     monkeypatch.setattr("managed.drivers.libvirt.registration._check_directory", lambda _: None)
     monkeypatch.setattr("managed.drivers.libvirt.registration._check_libvirt", lambda *_: None)
     shown = list(request_examples(bench.app.openapi()))
-    assert len(shown) == 18
+    assert len(shown) == 19
     refused = []
     for method, path, body in sorted(shown, key=lambda example: turn(example[1])):
         address = path.replace("{job_id}", job.job_id).replace("{server}", "blog")
@@ -265,7 +267,9 @@ def test_examples_of_answers_have_every_field_as_the_answer_would(bench: ApiBenc
     """Of the views themselves: FastAPI leaves nulls out of the document."""
     pages: list[type[View]] = [Page[JobView], Page[NodeView], Page[ServerView], Page[SnapshotView]]
     pages += [Page[CustomerView], Page[PlanView], Page[WindowView], Page[MissedWindowView]]
-    views = [*views_in(schemas), *views_in(planning_views), *pages]
+    pages += [Page[TargetView], Page[NotificationView]]
+    of_modules = (views_in(m) for m in (schemas, planning_views, notification_views))
+    views = [*itertools.chain(*of_modules), *pages]
     assert len(views) >= 30
     for view in views:
         for example in view.model_json_schema()["examples"]:
