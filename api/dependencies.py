@@ -22,8 +22,8 @@ from managed.storage.customers import Customers
 from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
+from managed.storage.notification_records import NotificationRecords
 from managed.storage.notification_targets import NotificationTargets
-from managed.storage.outbox import Outbox
 from managed.storage.sessions import SessionRecords
 from managed.storage.vault import SealedVault
 from managed.storage.windows import Windows
@@ -59,7 +59,7 @@ class Services:
     customers: Customers
     windows: Windows
     targets: NotificationTargets
-    outbox: Outbox
+    notifications: NotificationRecords
     notifiers: Mapping[TargetKind, Notifier]
     vault: SealedVault
     clock: Callable[[], datetime]
@@ -83,7 +83,7 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         customers=installation.customers,
         windows=installation.windows,
         targets=installation.targets,
-        outbox=installation.outbox,
+        notifications=installation.notifications,
         notifiers=installation.notifiers,
         vault=installation.vault,
         clock=installation.clock,

@@ -9,7 +9,7 @@ from api import notification_examples as examples
 from api.views import View, shown_as
 from managed.domain.errors import NotDelivered
 from managed.domain.notifications import Occasion, Target, TargetKind, Telling
-from managed.storage.outbox import NotificationRecord
+from managed.storage.notification_records import NotificationRecord
 
 
 class TargetView(View):

@@ -46,6 +46,7 @@ from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.leases import LeasedJobs
+from managed.storage.notification_records import NotificationRecords
 from managed.storage.notification_targets import NotificationTargets
 from managed.storage.outbox import Outbox
 from managed.storage.sessions import SessionRecords
@@ -116,6 +117,10 @@ class Installation:
     @cached_property
     def targets(self) -> NotificationTargets:
         return NotificationTargets(self.database)
+
+    @cached_property
+    def notifications(self) -> NotificationRecords:
+        return NotificationRecords(self.database)
 
     @cached_property
     def outbox(self) -> Outbox:

@@ -132,10 +132,10 @@ def list_notifications(
     """What was told in the last three months or is still to be, newest first: one for each target
     and incident.
     """
-    before = services.outbox.get(str(cursor)) if cursor else None
+    before = services.notifications.get(str(cursor)) if cursor else None
     if cursor and before is None:
         raise NotFound(f"there is no notification {cursor}", hint="Begin with the first page.")
-    found = services.outbox.find(
+    found = services.notifications.find(
         status=status,
         customer_id=_customer_id(services, customer),
         before=before,

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Row,
-    Select,
     and_,
     delete,
     exists,
     insert,
     or_,
     select,
-    tuple_,
     update,
 )
 
@@ -32,13 +27,12 @@ from managed.domain.notifications import (
     LARGEST_DIGEST,
     QUIET_AFTER_A_MESSAGE,
     Delivery,
-    Incident,
     Notice,
-    Occasion,
     TargetKind,
     Telling,
 )
 from managed.storage.database import reading, writing
+from managed.storage.notification_records import notice_from_row
 from managed.storage.notification_targets import target_from_row
 from managed.storage.tables import (
     notification_deliveries,
@@ -51,27 +45,9 @@ _deliveries = notification_deliveries.c
 _waiting = _deliveries.state == Telling.WAITING.value
 
 
-@dataclass(frozen=True)
-class NotificationRecord:
-    """How far it has come to tell one target of one incident. `delivery_id` is empty until it is
-    in a message.
-    """
-
-    notice: Notice
-    target_id: str
-    status: Telling
-    delivery_id: str
-    attempts: int
-    next_attempt_at: datetime | None
-    ended_at: datetime | None
-    last_error: str
-
-
 class Outbox:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-
-    # -- telling
 
     def gather(self, now: datetime, limit: int = 100) -> None:
         """Put what has not been told into a delivery for each target that has none on its way and
@@ -133,7 +109,7 @@ class Outbox:
             .order_by(notifications.c.at, notifications.c.id)
         )
         with reading(self._engine) as connection:
-            return [_notice(row) for row in connection.execute(query)]
+            return [notice_from_row(row) for row in connection.execute(query)]
 
     def mark_sent(self, delivery: Delivery, now: datetime) -> None:
         """The other side has taken it. The target is left in peace for a while."""
@@ -158,34 +134,6 @@ class Outbox:
         old = and_(~_waiting, _deliveries.created_at < before)
         with writing(self._engine) as connection:
             connection.execute(delete(notification_deliveries).where(old))
-
-    # -- looking
-
-    def find(
-        self,
-        *,
-        status: Telling | None = None,
-        customer_id: str | None = None,
-        before: NotificationRecord | None = None,
-        limit: int = 50,
-    ) -> Sequence[NotificationRecord]:
-        """Newest first, all targets' or one customer's; `before` is the last of the page before."""
-        query = _records().order_by(notifications.c.at.desc(), notifications.c.id.desc())
-        if status is not None:
-            query = query.where(_has_come_to(status))
-        if customer_id is not None:
-            query = query.where(notification_targets.c.customer_id == customer_id)
-        if before is not None:
-            last = (before.notice.incident.at, before.notice.notice_id)
-            query = query.where(tuple_(notifications.c.at, notifications.c.id) < last)
-        with reading(self._engine) as connection:
-            return [_record(row) for row in connection.execute(query.limit(limit))]
-
-    def get(self, notice_id: str) -> NotificationRecord | None:
-        with reading(self._engine) as connection:
-            query = _records().where(notifications.c.id == notice_id)
-            row = connection.execute(query).one_or_none()
-        return _record(row) if row else None
 
     def _end(self, delivery: Delivery, state: Telling, error: str, now: datetime) -> None:
         with writing(self._engine) as connection:
@@ -258,44 +206,3 @@ def _this_try(delivery: Delivery) -> ColumnElement[bool]:
     return and_(
         _deliveries.id == delivery.delivery_id, _waiting, _deliveries.attempts == delivery.attempt
     )
-
-
-def _has_come_to(status: Telling) -> ColumnElement[bool]:
-    if status is Telling.WAITING:
-        return or_(notifications.c.delivery_id.is_(None), _waiting)
-    return _deliveries.state == status.value
-
-
-def _records() -> Select[Any]:
-    return (
-        select(
-            notifications,
-            servers.c.name.label("server_name"),
-            _deliveries.state,
-            _deliveries.attempts,
-            _deliveries.next_attempt_at,
-            _deliveries.ended_at,
-            _deliveries.last_error,
-        )
-        .join(servers, servers.c.id == notifications.c.server_id)
-        .join(notification_targets, notification_targets.c.id == notifications.c.target_id)
-        .outerjoin(notification_deliveries, _deliveries.id == notifications.c.delivery_id)
-    )
-
-
-def _record(row: Row[Any]) -> NotificationRecord:
-    return NotificationRecord(
-        notice=_notice(row),
-        target_id=row.target_id,
-        status=Telling(row.state or Telling.WAITING),
-        delivery_id=row.delivery_id or "",
-        attempts=row.attempts or 0,
-        next_attempt_at=row.next_attempt_at,
-        ended_at=row.ended_at,
-        last_error=row.last_error or "",
-    )
-
-
-def _notice(row: Row[Any]) -> Notice:
-    incident = Incident(Occasion(row.occasion), row.server_id, row.subject_id, row.at, row.facts)
-    return Notice(row.id, incident, row.server_name)

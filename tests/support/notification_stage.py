@@ -102,7 +102,7 @@ class Stage:
         Notices(self.installation, start=lambda work: work()).tell(self.now)
 
     def statuses(self) -> list[Telling]:
-        return [record.status for record in self.installation.outbox.find()]
+        return [record.status for record in self.installation.notifications.find()]
 
 
 @pytest.fixture

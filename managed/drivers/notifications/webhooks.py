@@ -33,6 +33,8 @@ from managed.domain.webhooks import (
 )
 
 _WHOLE_SECONDS: Final = 15.0
+# httpx knows no limit on the whole, and its own are not to come before ours.
+_EACH_SECONDS: Final = 2 * _WHOLE_SECONDS
 _USER_AGENT: Final = "managed-webhook/1"
 
 
@@ -86,7 +88,8 @@ class WebhookNotifier:
                 f"the webhook did not answer within {_WHOLE_SECONDS:.0f} seconds"
             ) from error
         except httpx.HTTPError as error:
-            raise NotDelivered(f"the webhook cannot be called: {error}") from error
+            why = str(error) or type(error).__name__
+            raise NotDelivered(f"the webhook cannot be called: {why}") from error
 
     async def _call(
         self, url: httpx.URL, address: Address, headers: dict[str, str], body: bytes
@@ -95,7 +98,7 @@ class WebhookNotifier:
         against it.
         """
         async with httpx.AsyncClient(
-            verify=self._tls, trust_env=False, follow_redirects=False, timeout=_WHOLE_SECONDS
+            verify=self._tls, trust_env=False, follow_redirects=False, timeout=_EACH_SECONDS
         ) as client:
             request = client.build_request(
                 "POST",

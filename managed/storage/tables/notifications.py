@@ -50,6 +50,8 @@ notification_deliveries = Table(
         sqlite_where=text("state = 'waiting'"),
         postgresql_where=text("state = 'waiting'"),
     ),
+    Index("ix_notification_deliveries_target", "target_id", "state"),
+    Index("ix_notification_deliveries_due", "next_attempt_at"),
     Index("ix_notification_deliveries_created", "created_at"),
 )
 

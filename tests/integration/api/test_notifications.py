@@ -190,7 +190,7 @@ def test_without_a_mail_server_no_mail_is_promised(bench: ApiBench) -> None:
 
 
 def test_the_command_line_adds_tries_lists_and_removes(
-    bench: ApiBench, managed: Callable[..., Any]
+    bench: ApiBench, managed: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     receiver = StandInReceiver(Secret(""))
     with serving(receiver) as url:
@@ -205,5 +205,6 @@ def test_the_command_line_adds_tries_lists_and_removes(
     managed("notifications", "remove", webhook["id"])
     fail_a_job(bench)
     tell(bench)
+    capsys.readouterr()
     (told,) = managed("notifications", "list", "--status", "sent")["items"]
     assert told["target_id"] == mail["id"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import date, timedelta
 from email.message import EmailMessage
 
@@ -220,3 +221,26 @@ def test_what_was_told_long_ago_is_forgotten(stage: Stage) -> None:
     assert stage.statuses() == [Telling.SENT]
     notices.forget(stage.now + timedelta(days=91))
     assert stage.statuses() == []
+
+
+def test_a_job_ends_also_while_its_last_listener_is_being_removed(stage: Stage) -> None:
+    target_id = stage.add_mail()
+    with ThreadPoolExecutor(1) as worker:
+        with writing(stage.bench.database) as connection:
+            stage.installation.targets.remove(connection, target_id)
+            ending = worker.submit(stage.end)
+            # Long enough to come to the lock; however it falls out, the job has to end.
+            wait([ending], timeout=0.3)
+        job_id = ending.result(timeout=30)
+    assert stage.bench.queue.job(job_id).status is JobStatus.FAILED
+    assert stage.statuses() == []
+
+
+def test_of_several_clocks_at_once_one_tells(stage: Stage) -> None:
+    stage.add_mail()
+    stage.add_webhook()
+    stage.end()
+    with ThreadPoolExecutor(4) as clocks:
+        for told in [clocks.submit(stage.tell) for _ in range(4)]:
+            told.result(timeout=30)
+    assert (len(stage.mailbox.mails), len(stage.receiver.calls)) == (1, 1)

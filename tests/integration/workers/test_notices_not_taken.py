@@ -29,7 +29,7 @@ def test_a_receiver_that_is_down_is_called_again_under_the_same_id(stage: Stage)
     stage.tell()
     assert len(stage.mailbox.mails) == 1, "others are told at once"
     assert len(stage.receiver.calls) == 1, "not before its time"
-    failed = stage.installation.outbox.find(status=Telling.WAITING)
+    failed = stage.installation.notifications.find(status=Telling.WAITING)
     assert [(one.attempts, one.last_error) for one in failed] == [
         (1, "the webhook answered with HTTP status 503")
     ]
@@ -65,7 +65,7 @@ def test_after_two_days_it_is_given_up_and_can_be_seen(stage: Stage) -> None:
     for _ in range(49):
         stage.tell()
         stage.bench.clock.pass_time(hours=1)
-    (given_up,) = stage.installation.outbox.find(status=Telling.GIVEN_UP)
+    (given_up,) = stage.installation.notifications.find(status=Telling.GIVEN_UP)
     assert "550 no such user" in given_up.last_error
     stage.mailbox.answer = "250 OK"
     stage.tell()
@@ -122,10 +122,10 @@ def test_a_silent_mail_server_holds_up_neither_the_clock_nor_webhooks(stage: Sta
         with connected:
             wait_until(lambda: stage.receiver.calls, timeout=30, what="the webhook is called")
             clock.tick()
-            waiting = installation.outbox.find(status=Telling.WAITING)
+            waiting = installation.notifications.find(status=Telling.WAITING)
             assert [one.attempts for one in waiting] == [1], "the mail is still being tried"
         wait_until(
-            lambda: installation.outbox.find(status=Telling.WAITING)[0].last_error,
+            lambda: installation.notifications.find(status=Telling.WAITING)[0].last_error,
             timeout=30,
             what="the mail server has been given up for now",
         )

@@ -59,6 +59,12 @@ def upgrade() -> None:
         sqlite_where=_WAITING,
         postgresql_where=_WAITING,
     )
+    op.create_index(
+        "ix_notification_deliveries_target", "notification_deliveries", ["target_id", "state"]
+    )
+    op.create_index(
+        "ix_notification_deliveries_due", "notification_deliveries", ["next_attempt_at"]
+    )
     op.create_index("ix_notification_deliveries_created", "notification_deliveries", ["created_at"])
     op.create_table(
         "notifications",
