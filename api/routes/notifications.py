@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
@@ -19,7 +20,7 @@ from api.planning_requests import Title
 from api.routes._common import Limit, cut, problems
 from api.routes.customers import customer_of
 from api.views import Page
-from managed.domain.errors import NotDelivered, NotFound, NotSupported
+from managed.domain.errors import NotDelivered, NotFound, NotSupported, Unavailable
 from managed.domain.notice_texts import trial_message
 from managed.domain.notifications import Target, TargetKind, Telling, checked_mail_address
 from managed.domain.secrets import SecretPurpose, new_password
@@ -27,6 +28,10 @@ from managed.domain.webhooks import checked_url
 from managed.storage.database import writing
 
 router = APIRouter(prefix="/v1", tags=["notifications"], route_class=TokenFirst)
+
+# Each takes one of the threads that answer requests.
+_TRIALS: Final = threading.BoundedSemaphore(4)
+_LONG_TRIAL_SECONDS: Final = 15
 
 TargetReference = Annotated[uuid.UUID, Path(description="The target's id.", examples=[TARGET_ID])]
 OfCustomer = Annotated[
@@ -105,18 +110,16 @@ def remove_notification_target(
 def try_notification_target(
     target_id: TargetReference, services: ServicesDependency, caller: CallerDependency
 ) -> TrialView:
-    """Send a test message now, and say whether it was taken. It is not tried again."""
+    """Send a test message now, and say whether it was taken. It is not tried again. Few are sent at
+    once: who is tested may be silent for long.
+    """
     target = services.targets.get(str(target_id))
+    if not _TRIALS.acquire(blocking=False):
+        raise Unavailable("other targets are being tested", retry_after=_LONG_TRIAL_SECONDS)
     try:
-        refusal = _no_way_to_tell(services, target.kind)
-        if refusal is not None:
-            raise NotDelivered(refusal.message, hint=refusal.hint)
-        services.notifiers[target.kind].deliver(
-            target, trial_message(target), str(uuid.uuid4()), services.clock()
-        )
-    except NotDelivered as error:
-        return TrialView.of(error)
-    return TrialView.of(None)
+        return TrialView.of(_trial_failure(services, target))
+    finally:
+        _TRIALS.release()
 
 
 @router.get("/notifications", responses=problems(404))
@@ -146,6 +149,19 @@ def list_notifications(
         items=[NotificationView.of(record) for record in page],
         next=last.notice.notice_id if last else None,
     )
+
+
+def _trial_failure(services: Services, target: Target) -> NotDelivered | None:
+    """Why a test message was not taken, or None when it was."""
+    refusal = _no_way_to_tell(services, target.kind)
+    if refusal is not None:
+        return NotDelivered(refusal.message, hint=refusal.hint)
+    told = trial_message(target)
+    try:
+        services.notifiers[target.kind].deliver(target, told, str(uuid.uuid4()), services.clock())
+    except NotDelivered as error:
+        return error
+    return None
 
 
 def _target(services: Services, body: NewTarget) -> Target:

@@ -22,6 +22,9 @@ QUIET_AFTER_A_MESSAGE: Final = timedelta(minutes=5)
 LARGEST_DIGEST: Final = 500
 """Incidents in one message at most; more come in the next one."""
 
+MOST_TARGETS: Final = 50
+"""Of one customer, and of the staff: each incident is noted for every one of them."""
+
 _FIRST_DELAY: Final = timedelta(minutes=1)
 _LONGEST_DELAY: Final = timedelta(hours=1)
 _PATIENCE: Final = timedelta(days=2)

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, insert, select
 
-from managed.domain.errors import AlreadyExists, NotFound
-from managed.domain.notifications import Occasion, Target, TargetKind
+from managed.domain.errors import AlreadyExists, Conflict, NotFound
+from managed.domain.notifications import MOST_TARGETS, Occasion, Target, TargetKind
 from managed.storage.database import reading
 from managed.storage.tables import notification_targets
 
@@ -19,19 +19,21 @@ class NotificationTargets:
 
     def add(self, connection: Connection, target: Target) -> None:
         """Insert inside the caller's transaction; it is told of what happens from then on.
-        AlreadyExists when this address has been added for the same customer, or for the staff.
+        AlreadyExists when this address has been added for the same customer, or for the staff;
+        Conflict when that one has as many as there may be.
         """
-        same = select(notification_targets.c.id).where(
-            notification_targets.c.kind == target.kind.value,
-            notification_targets.c.address == target.address,
-            notification_targets.c.customer_id.is_not_distinct_from(target.customer_id),
-        )
-        present = connection.execute(same).scalar()
-        if present is not None:
-            raise AlreadyExists(
-                "this address is a notification target already",
-                hint="Remove that one first to change its occasions, or to get a new secret.",
-                target_id=present,
+        present = _of_owner(connection, target.customer_id)
+        for one in present:
+            if (one.kind, one.address) == (target.kind, target.address):
+                raise AlreadyExists(
+                    "this address is a notification target already",
+                    hint="Remove that one first to change its occasions, or to get a new secret.",
+                    target_id=one.target_id,
+                )
+        if len(present) >= MOST_TARGETS:
+            raise Conflict(
+                f"there are {MOST_TARGETS} notification targets already, and no more may be",
+                hint="Remove one first, or let a webhook pass on what it is told.",
             )
         connection.execute(
             insert(notification_targets).values(
@@ -77,6 +79,12 @@ class NotificationTargets:
         connection.execute(
             delete(notification_targets).where(notification_targets.c.id == target_id)
         )
+
+
+def _of_owner(connection: Connection, customer_id: str | None) -> Sequence[Target]:
+    owner = notification_targets.c.customer_id
+    query = select(notification_targets).where(owner.is_not_distinct_from(customer_id))
+    return [target_from_row(row) for row in connection.execute(query)]
 
 
 def target_from_row(row: Row[Any]) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from api.app import create_app
+from managed.cli import REFUSED, run
 from managed.domain.jobs import JobStatus
+from managed.domain.notifications import MOST_TARGETS
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.settings import Settings
 from managed.storage.database import reading
@@ -163,6 +166,28 @@ def test_a_test_message_is_sent_and_its_answer_told_as_it_is(
     assert api.get("/v1/notifications").json()["items"] == [], "a test is no incident"
 
 
+def test_only_a_few_tests_are_made_at_once(
+    api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = add(api, MAIL)
+    one_at_once = threading.BoundedSemaphore(1)
+    monkeypatch.setattr("api.routes.notifications._TRIALS", one_at_once)
+    with one_at_once:
+        refused = api.post(f"{TARGETS}/{made['id']}/test")
+    problem(refused, 503, "unavailable")
+    assert refused.headers["Retry-After"] == "15"
+    for _ in range(2):
+        assert api.post(f"{TARGETS}/{made['id']}/test").json()["delivered"]
+
+
+def test_nobody_adds_targets_without_end(api: TestClient) -> None:
+    for number in range(MOST_TARGETS):
+        add(api, {**MAIL, "address": f"ops{number}@example.org"})
+    problem(api.post(TARGETS, json=MAIL), 409, "conflict")
+    api.post("/v1/customers", json={"name": "Anna", "email": "anna@example.org"})
+    add(api, {**MAIL, "customer": "Anna"})
+
+
 def test_what_was_told_can_be_followed(bench: ApiBench, api: TestClient, mailbox: Mailbox) -> None:
     add(api, MAIL)
     server_id = fail_a_job(bench)
@@ -208,3 +233,18 @@ def test_the_command_line_adds_tries_lists_and_removes(
     capsys.readouterr()
     (told,) = managed("notifications", "list", "--status", "sent")["items"]
     assert told["target_id"] == mail["id"]
+
+
+def test_the_command_line_says_the_secret_once_and_a_failed_test_by_its_status(
+    managed: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["notifications", "add-webhook", "https://nobody.invalid/hook"]) == 0
+    said = capsys.readouterr().out
+    assert "Its secret, shown this once: " in said
+    target_id = said.split()[-1]
+    assert run(["notifications", "test", target_id]) == REFUSED
+    assert "Not delivered: the webhook's host nobody.invalid" in capsys.readouterr().out
+    assert run(["notifications", "targets"]) == 0
+    assert target_id in capsys.readouterr().out
+    assert run(["notifications", "list"]) == 0
+    assert "There is nothing to tell." in capsys.readouterr().out

@@ -9,10 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from managed.domain.notifications import Telling
+from managed.domain.notifications import Incident, Occasion, Telling
+from managed.storage.database import writing
+from managed.storage.incidents import note
 from managed.wiring import Installation
 from tests.support.notification_stage import Stage, stage
 from tests.support.waiting import wait_until
+from workers.notices import Notices
 from workers.schedule import Clock
 
 __all__ = ["stage"]
@@ -129,3 +132,31 @@ def test_a_silent_mail_server_holds_up_neither_the_clock_nor_webhooks(stage: Sta
             timeout=30,
             what="the mail server has been given up for now",
         )
+
+
+def test_a_message_that_cannot_be_made_is_a_failed_try_and_keeps_no_other_back(
+    stage: Stage,
+) -> None:
+    stage.add_mail()
+    with writing(stage.bench.database) as connection:
+        odd = Incident(Occasion.JOB_FAILED, stage.bench.server_id, "odd", stage.now, {})
+        note(connection, [odd])
+    stage.add_webhook()
+    stage.end()
+    stage.tell()
+    assert len(stage.receiver.calls) == 1
+    errors = {one.last_error for one in stage.installation.notifications.find()}
+    assert errors == {"", "a defect in managed; the clock's log tells more"}
+
+
+def test_mails_without_a_mail_server_wait_for_one(stage: Stage) -> None:
+    stage.add_mail()
+    stage.end()
+    without = stage.settings.model_copy(update={"smtp_host": ""})
+    installation = Installation(without, stage.bench.database, stage.bench.clock)
+    Notices(installation, start=lambda work: work()).tell(stage.now)
+    (waiting,) = installation.notifications.find(status=Telling.WAITING)
+    assert "MANAGED_SMTP_HOST" in waiting.last_error
+    stage.bench.clock.pass_time(minutes=1)
+    stage.tell()
+    assert len(stage.mailbox.mails) == 1
