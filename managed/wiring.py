@@ -17,7 +17,7 @@ from images.sources import resolve_sources
 from managed.domain.connections import KeyPair
 from managed.domain.errors import MissingRequirement
 from managed.domain.jobs import CLOCKS_KEYS, Job, JobKind
-from managed.domain.notifications import TargetKind, checked_mail_address
+from managed.domain.notifications import TargetKind, is_mail_address
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, SecretPurpose, new_password
 from managed.domain.servers import Node
@@ -290,10 +290,10 @@ def apt_sources_text(settings: Settings, operating_system: str) -> str:
 
 def mail_settings(settings: Settings) -> MailSettings:
     """MissingRequirement when they are not complete, or would show the password to the network."""
-    if not settings.smtp_from:
+    if not is_mail_address(settings.smtp_from):
         raise MissingRequirement(
-            "MANAGED_SMTP_HOST is set, but not MANAGED_SMTP_FROM",
-            hint="It is the address that mails come from, such as managed@example.org.",
+            "MANAGED_SMTP_HOST is set, but MANAGED_SMTP_FROM is not one plain mail address",
+            hint="It is the one that mails come from, such as managed@example.org.",
         )
     if settings.smtp_user and settings.smtp_tls == "none":
         raise MissingRequirement(
@@ -303,7 +303,7 @@ def mail_settings(settings: Settings) -> MailSettings:
     return MailSettings(
         host=settings.smtp_host,
         port=settings.smtp_port,
-        sender=checked_mail_address(settings.smtp_from),
+        sender=settings.smtp_from,
         tls=Tls(settings.smtp_tls),
         user=settings.smtp_user,
         password=Secret(settings.smtp_password.get_secret_value()),

@@ -165,9 +165,14 @@ def next_try(delivery: Delivery, now: datetime) -> datetime | None:
     return now + delay if now + delay < delivery.created_at + _PATIENCE else None
 
 
+def is_mail_address(text: str) -> bool:
+    """Is it one plain address: no name, no list, nothing that could end a header?"""
+    return len(text) <= _LONGEST_MAIL_ADDRESS and _MAIL_ADDRESS.fullmatch(text) is not None
+
+
 def checked_mail_address(address: str) -> str:
-    """The address, if it is one plain one: no name, no list, nothing that could end a header."""
-    if len(address) > _LONGEST_MAIL_ADDRESS or not _MAIL_ADDRESS.fullmatch(address):
+    """The address of somebody to tell."""
+    if not is_mail_address(address):
         raise InvalidInput(
             "this is not one plain mail address",
             hint="Such as ops@example.org: without a name, in ASCII.",

@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -254,6 +255,39 @@ def test_a_private_address_is_not_called_unless_it_is_the_staffs_and_allowed(
         with pytest.raises(NotDelivered, match="is a private address"):
             notifier.deliver(told, MESSAGE, "d", datetime.now(UTC))
     assert receiver.calls == []
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
+    """The name server gives these addresses for every name; returns the names that it was asked."""
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, port: int, *_: object, **__: object) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return asked
+
+
+def test_one_private_address_among_public_ones_is_enough_not_to_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers(monkeypatch, "93.184.216.34", "10.0.0.1")
+    told = target(TargetKind.WEBHOOK, "https://hooks.example.org/")
+    with pytest.raises(NotDelivered, match=r"10\.0\.0\.1 is a private address"):
+        webhooks(private=False).deliver(told, MESSAGE, "d", datetime.now(UTC))
+
+
+def test_a_name_is_resolved_once_so_that_no_later_answer_leads_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver = StandInReceiver(KEY)
+    with serving(receiver) as url:
+        asked = answers(monkeypatch, "127.0.0.1")
+        named = url.replace("127.0.0.1", "hooks.example.org")
+        webhooks().deliver(target(TargetKind.WEBHOOK, named), MESSAGE, "d", datetime.now(UTC))
+    assert asked == ["hooks.example.org"]
+    assert [call.host for call in receiver.calls] == [named.split("/")[2]]
 
 
 def test_a_host_without_an_address_is_said() -> None:
