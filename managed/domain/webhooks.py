@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from managed.domain.errors import InvalidInput
 from managed.domain.secrets import Secret
+from managed.domain.servers import checked_address
 
 SIGNATURE_HEADER: Final = "Managed-Signature"
 DELIVERY_HEADER: Final = "Managed-Delivery"
@@ -38,6 +39,7 @@ def checked_url(url: str) -> str:
     parts = _parts(url)
     if parts is None:
         raise _refused("it is not a URL of a host")
+    checked_address(parts.hostname or "")
     if parts.username is not None or parts.password is not None:
         raise _refused("it holds a password, which would be shown to everybody who may read it")
     if parts.fragment:

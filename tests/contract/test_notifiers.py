@@ -290,6 +290,12 @@ def test_a_name_is_resolved_once_so_that_no_later_answer_leads_elsewhere(
     assert [call.host for call in receiver.calls] == [named.split("/")[2]]
 
 
+@pytest.mark.parametrize("url", ["https://xn--/", "https://999.1.1.1/"])
+def test_a_host_that_is_none_is_said(url: str) -> None:
+    with pytest.raises(NotDelivered, match="cannot be called"):
+        webhooks().deliver(target(TargetKind.WEBHOOK, url), MESSAGE, "d", datetime.now(UTC))
+
+
 def test_a_host_without_an_address_is_said() -> None:
     told = target(TargetKind.WEBHOOK, "https://nobody.invalid/")
     with pytest.raises(NotDelivered, match=r"nobody\.invalid has no address"):

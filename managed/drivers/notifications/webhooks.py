@@ -63,7 +63,7 @@ class WebhookNotifier:
             SIGNATURE_HEADER: signature(self._key_of(target.target_id), now, body),
         }
         may_be_private = target.is_staffs and self._staff_may_be_private
-        status = asyncio.run(self._post(httpx.URL(target.address), headers, body, may_be_private))
+        status = asyncio.run(self._post(target.address, headers, body, may_be_private))
         if not 200 <= status < 300:
             raise NotDelivered(
                 f"the webhook answered with HTTP status {status}",
@@ -71,23 +71,24 @@ class WebhookNotifier:
             )
 
     async def _post(
-        self, url: httpx.URL, headers: dict[str, str], body: bytes, may_be_private: bool
+        self, address: str, headers: dict[str, str], body: bytes, may_be_private: bool
     ) -> int:
         """The status of the answer; its body is not read. A limit on the whole: one on each read
         would let an answer of single bytes go on for hours.
         """
         try:
+            url = httpx.URL(address)
             async with asyncio.timeout(_WHOLE_SECONDS):
                 *others, last = await _resolved(url, may_be_private)
-                for address in others:
+                for other in others:
                     with suppress(httpx.ConnectError):
-                        return await self._call(url, address, headers, body)
+                        return await self._call(url, other, headers, body)
                 return await self._call(url, last, headers, body)
         except TimeoutError as error:
             raise NotDelivered(
                 f"the webhook did not answer within {_WHOLE_SECONDS:.0f} seconds"
             ) from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             why = str(error) or type(error).__name__
             raise NotDelivered(f"the webhook cannot be called: {why}") from error
 
