@@ -290,7 +290,7 @@ def test_a_name_is_resolved_once_so_that_no_later_answer_leads_elsewhere(
     assert [call.host for call in receiver.calls] == [named.split("/")[2]]
 
 
-@pytest.mark.parametrize("url", ["https://xn--/", "https://999.1.1.1/"])
+@pytest.mark.parametrize("url", ["https://xn--/", "https://999.1.1.1/", "https://[v1.x]/"])
 def test_a_host_that_is_none_is_said(url: str) -> None:
     with pytest.raises(NotDelivered, match="cannot be called"):
         webhooks().deliver(target(TargetKind.WEBHOOK, url), MESSAGE, "d", datetime.now(UTC))
