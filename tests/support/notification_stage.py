@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import Engine as Database
 
 from managed.domain.customers import Customer, Plan, PlanKind
-from managed.domain.jobs import JobStatus
-from managed.domain.notifications import Occasion, Target, TargetKind, Telling
+from managed.domain.jobs import Job, JobKind, JobStatus
+from managed.domain.notifications import Incident, Occasion, Target, TargetKind, Telling, failed_job
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.settings import Settings
 from managed.storage.database import writing
@@ -96,6 +96,12 @@ class Stage:
         assert claimed is not None
         self.bench.store.finish(claimed[0], status, self.now)
         return job.job_id
+
+    def incident(self, number: int) -> Incident:
+        """As a failed job of this number would be one."""
+        job_id, server_id, now = f"job {number}", self.bench.server_id, self.now
+        job = Job(job_id, server_id, JobKind.PATCH, 1, JobStatus.FAILED, {}, now, now)
+        return failed_job(job, "", now)
 
     def tell(self) -> None:
         """What a clock does that has just been started, without threads."""

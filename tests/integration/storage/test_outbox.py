@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from managed.domain.notifications import LARGEST_DIGEST, Incident, Occasion, TargetKind, Telling
+from managed.domain.notifications import LARGEST_DIGEST, TargetKind, Telling
 from managed.storage.database import writing
 from managed.storage.incidents import note
 from managed.storage.outbox import Outbox
@@ -45,7 +45,7 @@ def test_what_is_too_much_for_one_digest_comes_in_the_next(stage: Stage) -> None
     stage.add_mail()
     many = LARGEST_DIGEST + 7
     with writing(stage.bench.database) as connection:
-        note(connection, (incident(stage, number) for number in range(many)))
+        note(connection, (stage.incident(number) for number in range(many)))
     told = []
     for _ in range(2):
         outbox.gather(stage.now)
@@ -56,7 +56,3 @@ def test_what_is_too_much_for_one_digest_comes_in_the_next(stage: Stage) -> None
         stage.bench.clock.pass_time(minutes=5)
     assert [len(notices) for notices in told] == [LARGEST_DIGEST, 7]
     assert len({notice.notice_id for notices in told for notice in notices}) == many
-
-
-def incident(stage: Stage, number: int) -> Incident:
-    return Incident(Occasion.JOB_FAILED, stage.bench.server_id, f"job {number}", stage.now, {})
