@@ -15,7 +15,7 @@ from api.auth import bearer
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
 from api.queries import known_query
-from api.routes import access, customers, jobs, nodes, servers, service, windows
+from api.routes import access, customers, jobs, nodes, notifications, servers, service, windows
 from api.sse import Followers
 from managed.wiring import Installation
 
@@ -39,6 +39,7 @@ _TAGS = [
     {"name": "customers", "description": "Who owns servers."},
     {"name": "plans", "description": "What is covered."},
     {"name": "windows", "description": "When work starts by itself, and the pause."},
+    {"name": "notifications", "description": "Who is told of what went wrong."},
     {"name": "nodes", "description": "Hypervisor hosts."},
     {"name": "access", "description": "Users, their tokens, and the log of who did what."},
     {"name": "service", "description": "The service itself."},
@@ -95,6 +96,7 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
         jobs.router,
         customers.router,
         windows.router,
+        notifications.router,
         nodes.router,
         access.router,
     ):
