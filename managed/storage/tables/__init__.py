@@ -3,6 +3,7 @@
 from managed.storage.tables.columns import metadata
 from managed.storage.tables.inventory import customers, nodes, plans, sealed_secrets, servers
 from managed.storage.tables.planning import missed_windows, pause, windows
+from managed.storage.tables.tickets import deliveries, replies, request_articles, requests
 from managed.storage.tables.work import (
     events,
     idempotency_keys,
@@ -14,6 +15,7 @@ from managed.storage.tables.work import (
 
 __all__ = [
     "customers",
+    "deliveries",
     "events",
     "idempotency_keys",
     "job_steps",
@@ -23,6 +25,9 @@ __all__ = [
     "nodes",
     "pause",
     "plans",
+    "replies",
+    "request_articles",
+    "requests",
     "rescue_sessions",
     "sealed_secrets",
     "servers",
