@@ -15,7 +15,7 @@ from api.auth import caller
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
 from api.queries import known_query
-from api.routes import customers, jobs, nodes, servers, service, windows
+from api.routes import customers, jobs, nodes, requests, servers, service, webhooks, windows
 from api.sse import Followers
 from managed.wiring import Installation
 
@@ -23,8 +23,8 @@ _DESCRIPTION = """
 Patches, hardens, backs up, rescues and restores the servers of managed-VPS plans.
 
 Work is done by **jobs**: ask for one, follow its events, read its steps. Every request needs
-`Authorization: Bearer <token>`, except `/healthz` and this document. Requests that start something
-take an `Idempotency-Key`. Every error is an RFC 9457 problem document (`application/problem+json`)
+`Authorization: Bearer <token>`, except `/healthz`, this document, and the helpdesk's webhook, which
+is signed. Requests that start something take an `Idempotency-Key`. Every error is an RFC 9457 problem document (`application/problem+json`)
 with a stable `code`, a `hint`, and the particulars in `data`.
 """
 
@@ -35,6 +35,7 @@ _TAGS = [
     {"name": "customers", "description": "Who owns servers."},
     {"name": "plans", "description": "What is covered."},
     {"name": "windows", "description": "When work starts by itself, and the pause."},
+    {"name": "requests", "description": "What tickets ask for: proposed, then decided by staff."},
     {"name": "nodes", "description": "Hypervisor hosts."},
     {"name": "service", "description": "The service itself."},
 ]
@@ -84,8 +85,10 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     app.include_router(service.router, dependencies=[Depends(known_query)])
+    app.include_router(webhooks.router, dependencies=[Depends(known_query)])
     for router in (servers.router, jobs.router, customers.router, windows.router, nodes.router):
         app.include_router(router, dependencies=[Depends(caller), Depends(known_query)])
+    app.include_router(requests.router, dependencies=[Depends(caller), Depends(known_query)])
     return app
 
 

@@ -101,6 +101,11 @@ class Unauthorized(ManagedError):
     title = "A valid bearer token is needed"
 
 
+class SignatureRefused(Unauthorized):
+    code = "signature-refused"
+    title = "The signature is missing or wrong"
+
+
 class Unavailable(ManagedError):
     """Something that we depend on does not answer; later it may."""
 
@@ -127,6 +132,18 @@ class ObjectStoreUnavailable(Unavailable):
 class GatewayUnavailable(Unavailable):
     code = "gateway-unavailable"
     title = "The backup gateway does not answer"
+
+
+class HelpdeskUnavailable(Unavailable):
+    code = "helpdesk-unavailable"
+    title = "The helpdesk does not answer"
+
+
+class HelpdeskRefused(ManagedError):
+    """The helpdesk has read what we sent and will not have it: later it will not either."""
+
+    code = "helpdesk-refused"
+    title = "The helpdesk refused an answer"
 
 
 class RepositoryLocked(Unavailable):

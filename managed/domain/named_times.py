@@ -80,7 +80,8 @@ _CLOCK_ALONE: Final = re.compile(_CLOCK, re.IGNORECASE)
 _SENTENCE: Final = re.compile(r"(?<=[!?\n])|(?<=[^\d\s]\.)(?=\s)")
 _HARM: Final = re.compile(
     r"\b(?:deleted?|removed?|lost|lose|overw\w+|broke\w*|broken|hacked|gone|missing|since|before"
-    r"|gelöscht|entfernt|verloren|überschrieben|kaputt\w*|gehackt|verschwunden|weg|seit|bevor|vor dem)\b",
+    r"|gelöscht|entfernt|verloren|überschrieben|kaputt\w*|gehackt|verschwunden|weg|seit"
+    r"|bevor|vor dem)\b",
     re.IGNORECASE,
 )
 

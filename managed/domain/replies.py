@@ -62,7 +62,7 @@ def reply_to(request: Request, text: str) -> Reply:
 
 def next_try(attempts: int, now: datetime) -> datetime:
     """When an answer that could not be sent is tried again, after so many tries."""
-    return now + min(_FIRST_PAUSE * 2 ** min(attempts - 1, 20), _LONGEST_PAUSE)
+    return now + min(_FIRST_PAUSE * float(2 ** min(attempts - 1, 20)), _LONGEST_PAUSE)
 
 
 def refusal_text(reason: str) -> str:

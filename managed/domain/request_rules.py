@@ -38,7 +38,7 @@ _RESTORE: Final = _words(
     r"recover(?:ed|ing)?\b",
     r"undelete\b",
     r"roll(?:ed)? ?back\b",
-    rf"(?:bring|get|put)\b[^.!?\n]{{0,60}}?\bback\b",
+    r"(?:bring|get|put)\b[^.!?\n]{0,60}?\bback\b",
     r"from (?:the |a |your |my )?backup\b",
     r"wieder ?her(?:zu)?stell\w*",
     rf"stell\w*\b{_FAR}wieder her\b",
@@ -56,8 +56,8 @@ _WHOLE_SERVER: Final = _words(
     r"(?:server|vps|maschine|system) (?:komplett|vollständig)\b",
 )
 _NOT_BOOTING: Final = _words(
-    r"(?:does|do|did|will|can)(?: ?n[o'’]t| not|nt)(?: even)? boot\b",
-    r"(?:won|can|don|doesn)['’]?t boot\b",
+    r"(?:does|do|did|will|can)(?: ?n[o']t| not|nt)(?: even)? boot\b",
+    r"(?:won|can|don|doesn)'?t boot\b",
     r"(?:no longer|not|never) boot(?:s|ing)?\b",
     r"(?:fails|refuses|unable) to boot\b",
     r"(?:stuck|hangs?|fails) (?:at|in|on|during) boot\b",
@@ -65,8 +65,8 @@ _NOT_BOOTING: Final = _words(
     r"kernel panic\b",
     r"grub(?: rescue)? ?>",
     r"emergency mode\b",
-    r"(?:server|vps|machine)\W+(?:[\w']+\W+){0,3}?(?:doesn['’]?t|does not|won['’]?t|will not|no longer)"
-    r" (?:start|starts|come (?:back )?up)\b",
+    r"(?:server|vps|machine)\W+(?:[\w']+\W+){0,3}?"
+    r"(?:doesn'?t|does not|won'?t|will not|no longer) (?:start|starts|come (?:back )?up)\b",
     rf"bootet{_NEAR}nicht\b",
     r"fährt nicht(?: mehr)? hoch\b",
     r"kommt nicht(?: mehr)? hoch\b",
@@ -75,7 +75,8 @@ _NOT_BOOTING: Final = _words(
 )
 _UPDATE: Final = _words(
     r"(?:update|upgrade|patch) (?:it |everything )?(?:now|immediately|asap|today)\b",
-    r"(?:update|upgrade|patch) (?:my |the |our |this )?(?:server|vps|machine|system|packages|kernel|os)\b",
+    r"(?:update|upgrade|patch) (?:my |the |our |this )?"
+    r"(?:server|vps|machine|system|packages|kernel|os)\b",
     r"(?:install|apply|run|do) (?:the |all |any )?(?:latest |available |pending |missing |new )?"
     r"(?:security )?(?:updates|patches|fixes)\b",
     r"(?:jetzt|sofort|heute) (?:aktualisier|update|patch)\w*",
@@ -84,7 +85,8 @@ _UPDATE: Final = _words(
     r"(?:server|system|vps|pakete|kernel) (?:bitte )?(?:jetzt )?(?:aktualisier|update|patch)\w*",
     r"(?:sicherheits)?(?:updates|patches|aktualisierungen) (?:bitte )?(?:jetzt |sofort )?"
     r"(?:ein(?:zu)?spiel|installier)\w*",
-    r"(?:installier|spiel)\w*(?: sie)?(?: bitte)?(?: alle| die)? (?:sicherheits)?(?:updates|patches)\b",
+    r"(?:installier|spiel)\w*(?: sie)?(?: bitte)?(?: alle| die)? "
+    r"(?:sicherheits)?(?:updates|patches)\b",
 )
 _OTHER_UPDATE: Final = _words(
     r"(?:word ?press|plugin|theme|typo3|joomla|nextcloud|shop ?ware|magento)\w*",
@@ -93,11 +95,12 @@ _OTHER_UPDATE: Final = _words(
     r"(?:address|adresse|invoice|rechnung|contract|vertrag|dns|password|passwort)\b",
 )
 _NOT_WANTED: Final = _words(
-    rf"(?:do not|don['’]?t|never|without|please no|stop)(?:\W+[\w'-]+){{0,4}}?\W+"
+    r"(?:do not|don'?t|never|without|please no|stop)(?:\W+[\w'-]+){0,4}?\W+"
     r"(?:restor|recover|updat|upgrad|patch|install|roll|boot|reboot)\w*",
     r"(?:nicht|kein\w*|niemals|ohne)(?:\W+[\w-]+){0,3}?\W+"
     r"(?:wieder ?herstell|zurück|einspiel|aktualisier|updat|patch|installier)\w*",
-    r"(?:updates?|patches|restore|backup)(?:\W+[\w-]+){0,3}? nicht (?:ein|install|wieder|zurück)\w*",
+    r"(?:updates?|patches|restore|backup)(?:\W+[\w-]+){0,3}? nicht "
+    r"(?:ein|install|wieder|zurück)\w*",
 )
 
 
@@ -129,7 +132,7 @@ RULES: Final[Sequence[Rule]] = (
 
 def proposal_for(ticket: Ticket, zone: str) -> Proposal:
     """What is proposed for the ticket; its times are those of the zone."""
-    text = f"{ticket.title}\n{ticket.text}"
+    text = f"{ticket.title}\n{ticket.text}".replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     fitting = [(rule, words) for rule in RULES if (words := rule.fits(text))]
     if not fitting:
         return _for_a_person("No rule fits: none of the words that rules look for is in it.")

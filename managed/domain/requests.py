@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -66,7 +66,7 @@ class Action:
         }
 
 
-def checked_action(kind: ActionKind, paths: list[str], as_of: datetime | None) -> Action:
+def checked_action(kind: ActionKind, paths: Sequence[str], as_of: datetime | None) -> Action:
     """An action that can be carried out; InvalidInput says what is wrong with it."""
     if kind is ActionKind.NONE:
         raise InvalidInput(

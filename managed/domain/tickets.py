@@ -1,4 +1,4 @@
-"""What reaches us of a helpdesk's ticket, and whether its sender owns the server that it is about."""
+"""What reaches us of a helpdesk's ticket, and whose server it is about."""
 
 from __future__ import annotations
 

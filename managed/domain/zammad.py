@@ -64,7 +64,8 @@ def _sender(ticket: Mapping[str, Json], article: Mapping[str, Json]) -> str:
         address = customer.get("email") if is_customer else origin
     else:
         address = _optional_object(article, "created_by").get("email")
-    if not isinstance(address, str) or not _ADDRESS.fullmatch(address.strip()):
+    is_address = isinstance(address, str) and address.isprintable()
+    if not isinstance(address, str) or not is_address or not _ADDRESS.fullmatch(address.strip()):
         raise InvalidInput("the sender of the article has no e-mail address", field="article")
     return address.strip()
 
@@ -74,7 +75,7 @@ def _object(document: Mapping[str, Json], name: str) -> Mapping[str, Json]:
     if not isinstance(value, dict):
         raise InvalidInput(
             f"the payload has no {name}",
-            hint="Use a webhook with Zammad's default payload, in a trigger that looks at articles.",
+            hint="Use Zammad's default payload, in a trigger that fires on articles.",
             field=name,
         )
     return value

@@ -33,10 +33,8 @@ class Replies:
         self._engine = engine
 
     def of_request(self, request_id: str) -> StoredReply | None:
-        query = select(replies).where(replies.c.request_id == request_id)
         with reading(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
-        return _stored(row) if row else None
+            return reply_of(connection, request_id)
 
     def due(self, now: datetime, limit: int) -> Sequence[StoredReply]:
         """Those to be sent now, the longest due first."""
@@ -74,6 +72,12 @@ class Replies:
             connection.execute(
                 update(replies).where(replies.c.request_id == reply.reference).values(**values)
             )
+
+
+def reply_of(connection: Connection, request_id: str) -> StoredReply | None:
+    query = select(replies).where(replies.c.request_id == request_id)
+    row = connection.execute(query).one_or_none()
+    return _stored(row) if row else None
 
 
 def put_into_outbox(connection: Connection, reply: Reply, now: datetime) -> None:

@@ -89,7 +89,7 @@ deliveries = Table(
     Index("ix_deliveries_received", "received_at"),
 )
 
-# One answer to each request at most. `attempts` counts a try before it is made, `sent_at` comes after.
+# One answer to each request at most. A try is counted before it is made, `sent_at` comes after.
 replies = Table(
     "replies",
     metadata,
