@@ -24,8 +24,9 @@ Patches, hardens, backs up, rescues and restores the servers of managed-VPS plan
 
 Work is done by **jobs**: ask for one, follow its events, read its steps. Every request needs
 `Authorization: Bearer <token>`, except `/healthz`, this document, and the helpdesk's webhook, which
-is signed. Requests that start something take an `Idempotency-Key`. Every error is an RFC 9457 problem document (`application/problem+json`)
-with a stable `code`, a `hint`, and the particulars in `data`.
+is signed. Requests that start something take an `Idempotency-Key`. Every error is an RFC 9457
+problem document (`application/problem+json`) with a stable `code`, a `hint`, and the particulars in
+`data`.
 """
 
 _TAGS = [

@@ -45,9 +45,9 @@ class NewJobFunction(Protocol):
 @dataclass(frozen=True)
 class Services:
     """`send` tells the workers of a job, after the commit. `webhook_secret` is what the helpdesk
-    signs with (None: there is none), `tickets_zone` the zone of times in tickets. `shown_host_key` asks a server for the
-    host key that it shows, without trusting it. `check_node` raises what is wrong with a node, and
-    `host_ports` offers ports of it for new servers.
+    signs with (None: there is none), `tickets_zone` the zone of times in tickets. `shown_host_key`
+    asks a server for the host key that it shows, without trusting it. `check_node` raises what is
+    wrong with a node, and `host_ports` offers ports of it for new servers.
     """
 
     database: Database

@@ -43,9 +43,9 @@ class Approval(Request):
         }
     )
     action: WantedAction | None = None
-    server: Reference | None = Field(
-        None, description="A server's id or name; it has to be the sender's own."
-    )
+    server: Annotated[
+        Reference | None, Field(description="A server's id or name, one of the sender's own.")
+    ] = None
 
 
 class Refusal(Request):

@@ -15,7 +15,17 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
-from managed.cli import cells, images, jobs, lab, planning, servers, service, snapshots
+from managed.cli import (
+    cells,
+    images,
+    jobs,
+    lab,
+    planning,
+    requests,
+    servers,
+    service,
+    snapshots,
+)
 from managed.cli.output import plain
 from managed.domain.errors import InvalidInput, ManagedError, Unavailable
 
@@ -40,6 +50,7 @@ for name, commands in (
     ("plans", planning.plans),
     ("windows", planning.windows),
     ("pause", planning.pause),
+    ("requests", requests.app),
     ("lab", lab.app),
     ("cells", cells.app),
     ("images", images.app),
