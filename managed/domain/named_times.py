@@ -62,7 +62,7 @@ _CLOCK: Final = (
 )
 _DAY: Final = (
     r"(?P<iso>\d{4}-\d{1,2}-\d{1,2})(?=\b|T)"
-    r"|(?P<german>\d{1,2}\.\s?\d{1,2}\.(?:\s?\d{4})?)"
+    r"|(?<![\w.])(?P<german>\d{1,2}\.\s?\d{1,2}\.(?:\s?\d{4})?)(?!\d)"
     rf"|\b(?P<word>{'|'.join(sorted(_DAYS_BACK, key=len, reverse=True))})\b"
     rf"|\b(?P<weekday>{'|'.join(_WEEKDAYS)})\b"
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, delete, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
@@ -24,6 +24,9 @@ from managed.storage.replies import put_into_outbox
 from managed.storage.request_rows import read_request
 from managed.storage.rows import server_from_row
 from managed.storage.tables import customers, deliveries, request_articles, requests, servers
+
+_LOST_ONCE: Final = ("the delivery", "the article", "the ticket's open request")
+"""What can be stored by another at the same moment, each once."""
 
 
 class Outcome(StrEnum):
@@ -93,11 +96,15 @@ class Intake:
         in another one, change nothing. While a request of the ticket is open, its later articles
         are notes to it. None: there is nothing to ask.
         """
-        try:
-            return self._take_in(delivery, asked, now)
-        except IntegrityError:
-            # The same came at the same moment, and was first: now it is there to be found.
-            return self._take_in(delivery, asked, now)
+        races = len(_LOST_ONCE)
+        while True:
+            try:
+                return self._take_in(delivery, asked, now)
+            except IntegrityError:
+                # Another was first at the same moment: now what it stored is there to be found.
+                if races == 0:
+                    raise
+                races -= 1
 
     def _take_in(self, delivery: Delivery, asked: Asked | None, now: datetime) -> Taken:
         with writing(self._engine) as connection:
