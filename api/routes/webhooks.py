@@ -34,11 +34,29 @@ _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
         503: "No secret is set up, or the database does not answer.",
     }.items()
 }
+_EXAMPLE: Final = {
+    "ticket": {"id": 81, "number": "10081", "title": "Shop is broken", "vps_id": "shop"},
+    "article": {
+        "id": 104,
+        "sender": "Customer",
+        "type": "email",
+        "internal": False,
+        "content_type": "text/plain",
+        "body": "Please restore the whole server as it was yesterday 18:00.",
+        "created_at": "2026-11-24T09:30:00.318Z",
+        "created_by": {"email": "anna@example.org"},
+    },
+}
 _BODY: Final = {
     "requestBody": {
-        "description": "Zammad's default payload.",
+        "description": "Zammad's default payload; what is not shown here is not read.",
         "required": True,
-        "content": {"application/json": {"schema": {"type": "object"}}},
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "examples": {"a customer's e-mail": {"value": _EXAMPLE}},
+            }
+        },
     }
 }
 

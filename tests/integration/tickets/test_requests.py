@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.servers import Server, ServerOrigin
 from managed.storage.database import writing
 from managed.wiring import utc_now
+from tests.integration.api.test_events import request_examples
 from tests.integration.api.test_refusals import problem
 from tests.integration.tickets.conftest import Desk
 
@@ -247,6 +249,18 @@ def test_unknown_requests_are_not_found(desk: Desk) -> None:
     problem(desk.approve(unknown), 404, "not-found")
     problem(desk.refuse(unknown, "why"), 404, "not-found")
     problem(desk.api.get("/v1/requests/shop"), 422, "invalid-input")
+
+
+def test_every_request_that_is_shown_is_accepted(desk: Desk) -> None:
+    """What the OpenAPI document shows must work."""
+    desk.add_snapshot(server(desk), BACKED_UP, verified=True)
+    shown = {path: body for _, path, body in request_examples(desk.app.openapi())}
+    delivered = desk.send_raw(json.dumps(shown["/v1/webhooks/zammad"]).encode())
+    assert delivered.json()["outcome"] == "request", delivered.text
+    approval = shown["/v1/requests/{request_id}/approve"]
+    assert desk.approve(delivered.json()["request_id"], **approval).status_code == 202
+    other = desk.ask("please update now", ticket_id=82)
+    assert desk.refuse(other["id"], **shown["/v1/requests/{request_id}/refuse"]).status_code == 200
 
 
 def test_nobody_else_may_use_the_run_key_of_a_request(desk: Desk) -> None:
