@@ -16,7 +16,9 @@ LONGEST_TEXT: Final = 10_000
 
 _TAG: Final = re.compile(r"<(?P<end>/?)(?P<name>[a-zA-Z][a-zA-Z0-9]*)(?P<rest>[\s/][^<>]*)?>")
 _MARKUP: Final = re.compile(r"<!--|<[!?][^<>]*>|" + _TAG.pattern)
-_HIDING: Final = re.compile(r"\bhidden\b|display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+_HIDING_STYLE: Final = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+_HIDDEN: Final = re.compile(r"\shidden(?=[\s=/]|$)", re.IGNORECASE)
+_VALUE: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
 _ENDLESS_REFERENCE: Final = re.compile(r"&#[xX]?[0-9a-fA-F]{8,};?")
 _SPACES: Final = re.compile(r"[ \t\r\n\f]+")
 _EMPTY_LINES: Final = re.compile(r"\n{3,}")
@@ -126,6 +128,10 @@ class _Reader:
             return
         if name in _BLOCKS:
             self.pieces.append("\n")
-        hides = name in _DROPPED or (name not in _VOID and _HIDING.search(rest) is not None)
-        if hides and not is_end:
+        if not is_end and (name in _DROPPED or (name not in _VOID and _is_hiding(rest))):
             self._dropped, self._depth = name, 1
+
+
+def _is_hiding(attributes: str) -> bool:
+    names = _VALUE.sub("", attributes)
+    return bool(_HIDING_STYLE.search(attributes) or _HIDDEN.search(names))

@@ -13,6 +13,7 @@ from managed.domain.jobs import JobStatus
 from managed.wiring import utc_now
 from tests.integration.tickets.conftest import Desk
 from tests.support.zammad_stand_in import ZammadStandIn
+from workers import schedule
 from workers.replies import TicketReplies
 
 TOKEN = "a token of the tests"
@@ -94,6 +95,16 @@ def test_the_result_goes_back_to_the_ticket_with_its_evidence(
     ):
         assert told in article["body"]
     assert "bash" not in article["body"]
+
+
+def test_the_clock_ends_requests_and_sends_answers(
+    desk: Desk, listening: ZammadStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "send", lambda *_: None)
+    request_id = patched(desk)
+    schedule.Clock(desk.installation).tick()
+    assert desk.request(request_id)["reply"]["state"] == "sent"
+    assert len(listening.articles) == 1
 
 
 def test_a_failure_is_told_without_what_is_ours_alone(desk: Desk, listening: ZammadStandIn) -> None:
