@@ -7,8 +7,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
 from api.planning_requests import Reason
-from api.requests import Request
-from api.routes._common import Reference
+from api.requests import Name, Request
 from managed.domain.named_paths import MOST_PATHS
 from managed.domain.requests import Action, ActionKind, checked_action
 
@@ -44,7 +43,7 @@ class Approval(Request):
     )
     action: WantedAction | None = None
     server: Annotated[
-        Reference | None, Field(description="A server's id or name, one of the sender's own.")
+        Name | None, Field(description="A server's id or name, one of the sender's own.")
     ] = None
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Final
 
+import structlog
 from fastapi import APIRouter, Header, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -18,6 +19,8 @@ from managed.domain.incoming import judged
 from managed.domain.tickets import Unread
 from managed.domain.zammad import is_signed, ticket_of
 from managed.storage.intake import Delivery, Taken
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1", tags=["requests"])
 
@@ -116,10 +119,13 @@ def _take(services: Services, delivery: Delivery, body: bytes) -> Taken:
         return earlier
     ticket = ticket_of(_payload(body))
     if isinstance(ticket, Unread):
+        log.info("article_unread", delivery_id=delivery.delivery_id, reason=ticket.reason)
         return intake.take_in(delivery, None, services.clock())
     named = intake.named_server(ticket.server) if ticket.server else None
     asked = judged(ticket, intake.sender(ticket.sender), named, services.tickets_zone)
-    return intake.take_in(delivery, asked, services.clock())
+    taken = intake.take_in(delivery, asked, services.clock())
+    log.info("article_taken", outcome=taken.outcome, request_id=taken.request_id)
+    return taken
 
 
 def _payload(body: bytes) -> dict[str, Json]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from managed.domain.customers import Customer
 from managed.domain.request_rules import proposal_for
-from managed.domain.requests import Proposal
+from managed.domain.requests import ActionKind, Proposal
 from managed.domain.servers import Server
 from managed.domain.tickets import Meant, Owned, Ticket, ownership_refusal, server_meant
 
@@ -31,6 +31,14 @@ class Asked:
     server_id: str | None = None
     customer_id: str | None = None
     stranger: str = ""
+
+    @property
+    def is_answered_at_once(self) -> bool:
+        """Is it a stranger who asks for something? Whoever asks what a server costs, or sends what
+        nobody wants, gets no answer of ours.
+        """
+        asks = self.proposal.action.kind is not ActionKind.NONE or bool(self.ticket.server)
+        return bool(self.stranger) and asks
 
 
 def judged(

@@ -105,10 +105,6 @@ class RequestStatus(StrEnum):
     DONE = "done"
     FAILED = "failed"
 
-    @property
-    def is_final(self) -> bool:
-        return self not in (RequestStatus.OPEN, RequestStatus.APPROVED)
-
     @classmethod
     def after(cls, job: JobStatus) -> RequestStatus:
         """What a request is when its job has ended so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -96,15 +97,11 @@ class Intake:
         in another one, change nothing. While a request of the ticket is open, its later articles
         are notes to it. None: there is nothing to ask.
         """
-        races = len(_LOST_ONCE)
-        while True:
-            try:
+        for _ in _LOST_ONCE:
+            # Another may be first at the same moment: then what it stored is there to be found.
+            with suppress(IntegrityError):
                 return self._take_in(delivery, asked, now)
-            except IntegrityError:
-                # Another was first at the same moment: now what it stored is there to be found.
-                if races == 0:
-                    raise
-                races -= 1
+        return self._take_in(delivery, asked, now)
 
     def _take_in(self, delivery: Delivery, asked: Asked | None, now: datetime) -> Taken:
         with writing(self._engine) as connection:
@@ -173,7 +170,7 @@ def _take(connection: Connection, asked: Asked, now: datetime) -> Taken:
     ).first()
     request_id = _add_request(connection, asked, now)
     _add_article(connection, ticket, request_id, is_note=False)
-    if asked.stranger and answered is None:
+    if asked.is_answered_at_once and answered is None:
         # Once per ticket: an answer to the answer of a machine would go on without end.
         reply = reply_to(read_request(connection, request_id), UNKNOWN_SENDER)
         put_into_outbox(connection, reply, now)

@@ -21,7 +21,6 @@ class StoredReply:
     """
 
     reply: Reply
-    created_at: datetime
     due_at: datetime | None
     attempts: int
     sent_at: datetime | None
@@ -97,4 +96,4 @@ def put_into_outbox(connection: Connection, reply: Reply, now: datetime) -> None
 
 def _stored(row: Row[Any]) -> StoredReply:
     reply = Reply(row.request_id, row.ticket_id, row.recipient, row.subject, row.text)
-    return StoredReply(reply, row.created_at, row.due_at, row.attempts, row.sent_at, row.error)
+    return StoredReply(reply, row.due_at, row.attempts, row.sent_at, row.error)

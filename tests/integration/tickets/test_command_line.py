@@ -36,6 +36,7 @@ def managed(
         settings.cache_clear()
 
         def command(*arguments: str) -> Any:
+            capsys.readouterr()  # what the API has logged by now
             status = run(["requests", *arguments, "--json"])
             printed = capsys.readouterr()
             assert status == 0, printed.err

@@ -269,11 +269,16 @@ def test_a_stranger_is_refused_and_told_the_same_whatever_there_is(
 
 def test_a_stranger_is_answered_once_per_ticket(desk: Desk) -> None:
     """Else our answer and that of a machine would follow on each other without end."""
-    first = desk.ask("I am out of office", sender="mallory@example.com")
-    second = desk.ask("I am out of office", sender="mallory@example.com")
+    first = desk.ask(RESTORE, sender="mallory@example.com")
+    second = desk.ask(RESTORE, sender="mallory@example.com")
     assert first["reply"] is not None
     assert second["status"] == "refused"
     assert second["reply"] is None
+
+
+def test_a_stranger_who_asks_for_nothing_is_left_to_people(desk: Desk) -> None:
+    request = desk.ask("What does a server cost?", sender="new@example.com")
+    assert (request["status"], request["reply"]) == ("refused", None)
 
 
 def test_an_agent_may_write_for_a_customer(desk: Desk) -> None:
