@@ -22,10 +22,13 @@ from managed.storage.audit import AuditLog
 from managed.storage.catalogue import Catalogue
 from managed.storage.customers import Customers
 from managed.storage.events import EventLog
+from managed.storage.intake import Intake
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.notification_records import NotificationRecords
 from managed.storage.notification_targets import NotificationTargets
+from managed.storage.replies import Replies
+from managed.storage.requests import Requests
 from managed.storage.sessions import SessionRecords
 from managed.storage.vault import SealedVault
 from managed.storage.windows import Windows
@@ -47,9 +50,10 @@ class NewJobFunction(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """`send` tells the workers of a job, after the commit. `shown_host_key` asks a server for the
-    host key that it shows, without trusting it. `check_node` raises what is wrong with a node, and
-    `host_ports` offers ports of it for new servers.
+    """`send` tells the workers of a job, after the commit. `webhook_secret` is what the helpdesk
+    signs with (None: there is none), `tickets_zone` the zone of times in tickets. `shown_host_key`
+    asks a server for the host key that it shows, without trusting it. `check_node` raises what is
+    wrong with a node, and `host_ports` offers ports of it for new servers.
     """
 
     database: Database
@@ -65,6 +69,11 @@ class Services:
     targets: NotificationTargets
     notifications: NotificationRecords
     notifiers: Mapping[TargetKind, Notifier]
+    intake: Intake
+    requests: Requests
+    replies: Replies
+    webhook_secret: Secret | None
+    tickets_zone: str
     vault: SealedVault
     clock: Callable[[], datetime]
     token: Secret
@@ -91,6 +100,11 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         targets=installation.targets,
         notifications=installation.notifications,
         notifiers=installation.notifiers,
+        intake=installation.intake,
+        requests=installation.requests,
+        replies=installation.replies,
+        webhook_secret=installation.webhook_secret,
+        tickets_zone=installation.tickets_zone,
         vault=installation.vault,
         clock=installation.clock,
         token=_token(installation),

@@ -9,6 +9,7 @@ from managed.storage.tables.notifications import (
     notifications,
 )
 from managed.storage.tables.planning import missed_windows, pause, windows
+from managed.storage.tables.tickets import deliveries, replies, request_articles, requests
 from managed.storage.tables.work import (
     events,
     idempotency_keys,
@@ -23,6 +24,7 @@ __all__ = [
     "audit_head",
     "audit_log",
     "customers",
+    "deliveries",
     "events",
     "idempotency_keys",
     "job_steps",
@@ -35,6 +37,9 @@ __all__ = [
     "notifications",
     "pause",
     "plans",
+    "replies",
+    "request_articles",
+    "requests",
     "rescue_sessions",
     "sealed_secrets",
     "servers",
