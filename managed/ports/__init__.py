@@ -22,6 +22,7 @@ from managed.ports.remote import (
     Polls,
     RemoteShell,
     RunDelivery,
+    Transfers,
     TunnelHandle,
     Tunnels,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "Servers",
     "Snapshots",
     "Stopwatch",
+    "Transfers",
     "TunnelHandle",
     "Tunnels",
     "Vault",

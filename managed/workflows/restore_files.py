@@ -1,0 +1,310 @@
+"""Bring files and folders back to a server that runs: beside what is there, or in place.
+
+In place comes after a safety snapshot of what is there now, proven like any backup. A server's own
+backup is read by restic on it, through the gateway. Another server's is read on the provider's side
+and sent: the password of that repository stays here. Both arrive in a folder of the job's own, where
+every file is compared with the manifest.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from managed.domain.errors import CommandFailed, EvidenceMissing, Json, NoBackup
+from managed.domain.file_restores import (
+    PartSurvey,
+    RestoreTarget,
+    checked_paths,
+    in_place_refusal,
+    missing_paths,
+    snapshot_for_files,
+    source_refusal,
+)
+from managed.domain.jobs import JobKind
+from managed.domain.manifests import EntryKind, manifest_lines
+from managed.domain.runs import RunRequest
+from managed.domain.snapshots import SnapshotRecord, account_of
+from managed.server_scripts import script_source
+from managed.workflows import backup
+from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh
+from managed.workflows.parts.gateway_socket import repository_url
+from managed.workflows.parts.kept_evidence import kept_content, manifest_entries
+from managed.workflows.parts.prepare import RESTIC_ON_SERVERS, prepare
+from managed.workflows.parts.repository_access import key_hint, repository_secrets
+from managed.workflows.parts.run_records import forget_runs
+from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
+
+_RESTORE_SECONDS = 4 * 3600
+_SEND_SECONDS = 4 * 3600
+_SHORT_SECONDS = 120
+_MANIFESTS = "/var/lib/managed/restores"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is to be restored, with its own manifest."""
+
+    survey: PartSurvey
+    manifest: bytes
+
+
+def choose(context: StepContext) -> Outcome:
+    """Which verified snapshot, does it hold the paths, and may they go there? Nothing is touched
+    yet.
+    """
+    source_id, target = _source_id(context), _target(context)
+    source = context.world.servers.get(source_id)
+    refusal = source_refusal(source, context.server)
+    if refusal is not None:
+        raise refusal
+    record = _chosen(context, source_id)
+    survey = _part(context, record).survey
+    if survey.missing:
+        entries = manifest_entries(kept_content(context, record.manifest))
+        raise missing_paths(survey.missing, entries)
+    in_place = target is RestoreTarget.IN_PLACE
+    limitation = in_place_refusal(_paths(context), survey.data_directories) if in_place else None
+    if limitation is not None:
+        raise limitation
+    quarantined: Sequence[str] = ()
+    if source_id == context.job.server_id:
+        # Nobody else may work in its repository meanwhile; a backup of another server may.
+        repository = context.world.repository(source_id)
+        quarantined = context.world.repositories.quarantine(repository)
+    return Done(
+        {
+            "snapshot_id": record.snapshot_id,
+            "time": record.time.isoformat(),
+            "source": source_id,
+            "paths": list(_paths(context)),
+            "entries": survey.entries,
+            "bytes": survey.size,
+            "place": target.folder(context.job.job_id),
+            "quarantined": list(quarantined),
+        }
+    )
+
+
+def look(context: StepContext) -> Outcome:
+    """What is in place now of what will be replaced: without any of it nothing has to be saved."""
+    if _target(context) is RestoreTarget.BESIDE:
+        return Done({"present": []})
+    command = ("find", *_paths(context), "-maxdepth", "0")
+    found = context.world.shell.run(context.endpoint, command)
+    present = set(found.stdout.splitlines())
+    return Done({"present": [path for path in _paths(context) if path in present]})
+
+
+def send(context: StepContext) -> Outcome:
+    """Of another server's backup: the content, read here and sent into the folder of the job."""
+    source_id = _source_id(context)
+    if source_id == context.job.server_id:
+        return Done({"needed": False})
+    record = _record(context)
+    part = _part(context, record)
+    _write_manifest(context, part.manifest)
+    _receive(context, "", EntryKind.FILE, ())
+    repository = context.world.repository(source_id)
+    sent = 0
+    for path, kind in part.survey.kinds.items():
+        if kind not in (EntryKind.FILE, EntryKind.DIRECTORY):
+            continue
+        content = context.world.repositories.content(
+            repository, record.snapshot_id, path, context.register_child
+        )
+        with content as chunks:
+            _receive(context, path, kind, chunks)
+        sent += 1
+        context.emit("restore_progress", {"path": path, "paths": sent})
+    return Done({"sent": sent})
+
+
+def restore(context: StepContext) -> Outcome:
+    """The files arrive, are compared with the manifest, and in place go on to where they belong."""
+    chosen = context.result_of("choose")
+    found = detached(context, "restore", _script(context), _start_with_manifest)
+    if isinstance(found, Wait):
+        return found
+    if found.get("checked") != chosen["entries"]:
+        raise EvidenceMissing(
+            f"{found.get('checked')} of {chosen['entries']} files were compared with the manifest"
+        )
+    return Done(
+        {**found, "snapshot_id": chosen["snapshot_id"], "safety_snapshot": _safety(context)}
+    )
+
+
+def take_away(context: StepContext) -> Done | None:
+    """Undo: end the run and remove the folder of the job. What has been replaced by then stays so,
+    and is in the safety snapshot as it was.
+    """
+    context.world.runs.stop(context.endpoint, context.run_id("restore"))
+    place = _target(context).folder(context.job.job_id)
+    command = ("rm", "-rf", "--", place, _manifest_file(context))
+    removed = context.world.shell.run(context.endpoint, command, timeout=_SHORT_SECONDS)
+    if removed.exit_status != 0:
+        raise CommandFailed(f"{place} could not be removed: {removed.stderr.strip()[-300:]}")
+    begun = context.job.done_step("restore") or context.job.has_failed("restore")
+    if not begun or _target(context) is RestoreTarget.BESIDE:
+        return None
+    safety = _safety(context)
+    how = f"restore them in place from {safety}" if safety else "there was nothing before"
+    return Done(warnings=[f"some of the files may have been replaced; to go back: {how}"])
+
+
+def _script(context: StepContext) -> ServerScript:
+    given = _given(context)
+    limit = context.scaled(_RESTORE_SECONDS)
+    if _source_id(context) != context.job.server_id:
+        return ServerScript("restore_files", {**given, "brought": True}, limit)
+    account = account_of(context.job.server_id)
+    access: dict[str, Json] = {
+        "repository": repository_url(account),
+        "restic": RESTIC_ON_SERVERS,
+        "snapshot": context.result_of("choose")["snapshot_id"],
+    }
+    return ServerScript(
+        "restore_files",
+        {**given, **access},
+        limit,
+        environment=key_hint(context),
+        secrets=repository_secrets(context, account),
+        needs_gateway=True,
+    )
+
+
+def _given(context: StepContext) -> dict[str, Json]:
+    chosen = context.result_of("choose")
+    return {
+        "paths": list(_paths(context)),
+        "manifest": _manifest_file(context),
+        "place": chosen["place"],
+        "in_place": _target(context) is RestoreTarget.IN_PLACE,
+        "size": chosen["bytes"],
+        "entries": chosen["entries"],
+    }
+
+
+def _receive(context: StepContext, path: str, kind: EntryKind, chunks: Iterable[bytes]) -> None:
+    given = {**_given(context), "path": path, "is_folder": kind is EntryKind.DIRECTORY}
+    command = ("python3", "-I", "-c", script_source("receive_files"), json.dumps(given))
+    limit = context.scaled(_SEND_SECONDS).total_seconds()
+    ended = context.world.transfers.send(context.endpoint, command, chunks, timeout=limit)
+    if ended.exit_status != 0:
+        said = ended.stderr.strip()[-500:]
+        raise CommandFailed(
+            f"{context.server.name} did not take {path or 'what is to be restored'}: {said}",
+            exit_status=ended.exit_status,
+        )
+
+
+def _start_with_manifest(context: StepContext, request: RunRequest) -> None:
+    _write_manifest(context, _part(context, _record(context)).manifest)
+    start_over_ssh(context, request)
+
+
+def _write_manifest(context: StepContext, manifest: bytes) -> None:
+    context.world.shell.run(context.endpoint, ("mkdir", "-p", "-m", "0700", _MANIFESTS))
+    context.world.shell.write_file(context.endpoint, _manifest_file(context), manifest, 0o600)
+
+
+def _part(context: StepContext, record: SnapshotRecord) -> _Part:
+    survey = PartSurvey(_paths(context))
+    entries = manifest_entries(kept_content(context, record.manifest))
+    written = io.BytesIO()
+    with gzip.GzipFile(fileobj=written, mode="wb", mtime=0) as file:
+        for line in manifest_lines(survey.part(entries)):
+            file.write(line.encode("ascii"))
+    return _Part(survey, written.getvalue())
+
+
+def _chosen(context: StepContext, source_id: str) -> SnapshotRecord:
+    wanted = context.job.parameters
+    as_of, named = wanted.get("as_of"), wanted.get("snapshot_id")
+    record = snapshot_for_files(
+        context.world.snapshots.of_server(source_id),
+        str(named) if named else None,
+        datetime.fromisoformat(str(as_of)) if as_of else None,
+    )
+    if record is None:
+        raise NoBackup(
+            "there is no verified backup to restore from",
+            hint="List the server's snapshots; only verified ones are restored.",
+            server_id=source_id,
+        )
+    return record
+
+
+def _record(context: StepContext) -> SnapshotRecord:
+    """The snapshot that `choose` has chosen."""
+    return context.world.snapshots.get(str(context.result_of("choose")["snapshot_id"]))
+
+
+def _source_id(context: StepContext) -> str:
+    return str(context.job.parameters.get("from_server") or context.job.server_id)
+
+
+def _target(context: StepContext) -> RestoreTarget:
+    return RestoreTarget(str(context.job.parameters.get("target", RestoreTarget.BESIDE)))
+
+
+def _paths(context: StepContext) -> tuple[str, ...]:
+    paths = context.job.parameters["paths"]
+    return checked_paths([str(path) for path in paths] if isinstance(paths, list) else [])
+
+
+def _manifest_file(context: StepContext) -> str:
+    return f"{_MANIFESTS}/{context.job.job_id}.jsonl.gz"
+
+
+def _present(context: StepContext) -> Sequence[str]:
+    """The paths of which there is something now, to be saved before."""
+    present = context.result_of("look").get("present")
+    return [str(path) for path in present] if isinstance(present, list) else []
+
+
+def _safety(context: StepContext) -> str | None:
+    """The safety snapshot, once it is proven."""
+    verified = context.job.done_step("verify")
+    found = verified.result.get("snapshot_id") if verified else None
+    return str(found) if found else None
+
+
+def _needs_restic(context: StepContext) -> bool:
+    return bool(_present(context)) or _source_id(context) == context.job.server_id
+
+
+def _only_when(needed: Callable[[StepContext], object], step: Step) -> Step:
+    """The step, left out where it is not needed. Its undo copes with what was never begun."""
+
+    def run(context: StepContext) -> Outcome:
+        return step.run(context) if needed(context) else Done(_NOT_NEEDED)
+
+    return replace(step, run=run)
+
+
+_NOT_NEEDED: Mapping[str, Json] = {"needed": False}
+
+WORKFLOW = Workflow(
+    kind=JobKind.RESTORE_FILES,
+    version=1,
+    time_limit=timedelta(hours=24),
+    steps=(
+        Step("choose", choose),
+        Step("look", look),
+        _only_when(_present, Step("open_repository", backup.open_repository)),
+        _only_when(_needs_restic, Step("prepare", prepare)),
+        _only_when(_present, Step("take", backup.taking(_present), undo=backup.stop_run)),
+        _only_when(_present, Step("find_snapshot", backup.find_snapshot)),
+        _only_when(_present, Step("keep_manifest", backup.keeping_manifest(_present))),
+        _only_when(_present, Step("verify", backup.verify)),
+        Step("send", send, undo=take_away),
+        Step("restore", restore, undo=take_away),
+        Step("forget_runs", forget_runs("take", "restore")),
+    ),
+)
