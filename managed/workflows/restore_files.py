@@ -2,33 +2,29 @@
 
 In place comes after a safety snapshot of what is there now, proven like any backup. A server's own
 backup is read by restic on it, through the gateway. Another server's is read on the provider's side
-and sent: the password of that repository stays here. Both arrive in a folder of the job's own, where
-every file is compared with the manifest.
+and sent: the password of that repository stays here. Both arrive in a folder of the job's own,
+where every file is compared with the manifest.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
-from managed.domain.errors import CommandFailed, EvidenceMissing, Json, NoBackup
+from managed.domain.errors import CommandFailed, Conflict, EvidenceMissing, Json
 from managed.domain.file_restores import (
-    PartSurvey,
     RestoreTarget,
-    checked_paths,
     in_place_refusal,
     missing_paths,
-    snapshot_for_files,
     source_refusal,
 )
 from managed.domain.jobs import JobKind
-from managed.domain.manifests import EntryKind, manifest_lines
+from managed.domain.manifest_parts import directories_above
+from managed.domain.manifests import EntryKind
 from managed.domain.runs import RunRequest
-from managed.domain.snapshots import SnapshotRecord, account_of
+from managed.domain.snapshots import account_of
 from managed.server_scripts import script_source
 from managed.workflows import backup
 from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh
@@ -37,6 +33,14 @@ from managed.workflows.parts.kept_evidence import kept_content, manifest_entries
 from managed.workflows.parts.prepare import RESTIC_ON_SERVERS, prepare
 from managed.workflows.parts.repository_access import key_hint, repository_secrets
 from managed.workflows.parts.run_records import forget_runs
+from managed.workflows.parts.wanted_files import (
+    chosen_snapshot,
+    recorded_snapshot,
+    source_id_of,
+    target_of,
+    wanted_part,
+    wanted_paths,
+)
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
 _RESTORE_SECONDS = 4 * 3600
@@ -45,32 +49,24 @@ _SHORT_SECONDS = 120
 _MANIFESTS = "/var/lib/managed/restores"
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What is to be restored, with its own manifest."""
-
-    survey: PartSurvey
-    manifest: bytes
-
-
 def choose(context: StepContext) -> Outcome:
     """Which verified snapshot, does it hold the paths, and may they go there? Nothing is touched
     yet.
     """
-    source_id, target = _source_id(context), _target(context)
+    source_id, target = source_id_of(context), target_of(context)
     source = context.world.servers.get(source_id)
     refusal = source_refusal(source, context.server)
     if refusal is not None:
         raise refusal
-    record = _chosen(context, source_id)
-    survey = _part(context, record).survey
+    record = chosen_snapshot(context, source_id)
+    survey = wanted_part(context, record).survey
     if survey.missing:
         entries = manifest_entries(kept_content(context, record.manifest))
         raise missing_paths(survey.missing, entries)
-    in_place = target is RestoreTarget.IN_PLACE
-    limitation = in_place_refusal(_paths(context), survey.data_directories) if in_place else None
-    if limitation is not None:
-        raise limitation
+    if target is RestoreTarget.IN_PLACE:
+        refusal = in_place_refusal(wanted_paths(context), survey.data_directories)
+    if refusal is not None:
+        raise refusal
     quarantined: Sequence[str] = ()
     if source_id == context.job.server_id:
         # Nobody else may work in its repository meanwhile; a backup of another server may.
@@ -81,7 +77,7 @@ def choose(context: StepContext) -> Outcome:
             "snapshot_id": record.snapshot_id,
             "time": record.time.isoformat(),
             "source": source_id,
-            "paths": list(_paths(context)),
+            "paths": list(wanted_paths(context)),
             "entries": survey.entries,
             "bytes": survey.size,
             "place": target.folder(context.job.job_id),
@@ -92,21 +88,28 @@ def choose(context: StepContext) -> Outcome:
 
 def look(context: StepContext) -> Outcome:
     """What is in place now of what will be replaced: without any of it nothing has to be saved."""
-    if _target(context) is RestoreTarget.BESIDE:
+    if target_of(context) is RestoreTarget.BESIDE:
         return Done({"present": []})
-    command = ("find", *_paths(context), "-maxdepth", "0")
-    found = context.world.shell.run(context.endpoint, command)
-    present = set(found.stdout.splitlines())
-    return Done({"present": [path for path in _paths(context) if path in present]})
+    paths = wanted_paths(context)
+    above = sorted({each for path in paths for each in directories_above(path)})
+    strange = _found(context, above, "!", "-type", "d")
+    if strange:
+        raise Conflict(
+            f"{strange[0]} was a directory when it was backed up, and is none now",
+            hint="Restore beside, and copy what you need.",
+            path=strange[0],
+        )
+    present = set(_found(context, paths))
+    return Done({"present": [path for path in wanted_paths(context) if path in present]})
 
 
 def send(context: StepContext) -> Outcome:
     """Of another server's backup: the content, read here and sent into the folder of the job."""
-    source_id = _source_id(context)
+    source_id = source_id_of(context)
     if source_id == context.job.server_id:
         return Done({"needed": False})
-    record = _record(context)
-    part = _part(context, record)
+    record = recorded_snapshot(context)
+    part = wanted_part(context, record)
     _write_manifest(context, part.manifest)
     _receive(context, "", EntryKind.FILE, ())
     repository = context.world.repository(source_id)
@@ -139,28 +142,39 @@ def restore(context: StepContext) -> Outcome:
     )
 
 
-def take_away(context: StepContext) -> Done | None:
-    """Undo: end the run and remove the folder of the job. What has been replaced by then stays so,
-    and is in the safety snapshot as it was.
-    """
-    context.world.runs.stop(context.endpoint, context.run_id("restore"))
-    place = _target(context).folder(context.job.job_id)
+def clear(context: StepContext) -> None:
+    """Undo: remove the folder of the job."""
+    place = target_of(context).folder(context.job.job_id)
     command = ("rm", "-rf", "--", place, _manifest_file(context))
     removed = context.world.shell.run(context.endpoint, command, timeout=_SHORT_SECONDS)
     if removed.exit_status != 0:
         raise CommandFailed(f"{place} could not be removed: {removed.stderr.strip()[-300:]}")
+
+
+def take_away(context: StepContext) -> Done | None:
+    """Undo: end the run too. What has been replaced by then stays so, and is in the safety snapshot
+    as it was.
+    """
+    context.world.runs.stop(context.endpoint, context.run_id("restore"))
+    clear(context)
     begun = context.job.done_step("restore") or context.job.has_failed("restore")
-    if not begun or _target(context) is RestoreTarget.BESIDE:
+    if not begun or target_of(context) is RestoreTarget.BESIDE:
         return None
     safety = _safety(context)
     how = f"restore them in place from {safety}" if safety else "there was nothing before"
     return Done(warnings=[f"some of the files may have been replaced; to go back: {how}"])
 
 
+def _found(context: StepContext, paths: Sequence[str], *tests: str) -> list[str]:
+    """Those of the paths that are there, and that find's tests are true of."""
+    command = ("find", *paths, "-maxdepth", "0", *tests)
+    return context.world.shell.run(context.endpoint, command).stdout.splitlines()
+
+
 def _script(context: StepContext) -> ServerScript:
     given = _given(context)
     limit = context.scaled(_RESTORE_SECONDS)
-    if _source_id(context) != context.job.server_id:
+    if source_id_of(context) != context.job.server_id:
         return ServerScript("restore_files", {**given, "brought": True}, limit)
     account = account_of(context.job.server_id)
     access: dict[str, Json] = {
@@ -181,10 +195,10 @@ def _script(context: StepContext) -> ServerScript:
 def _given(context: StepContext) -> dict[str, Json]:
     chosen = context.result_of("choose")
     return {
-        "paths": list(_paths(context)),
+        "paths": list(wanted_paths(context)),
         "manifest": _manifest_file(context),
         "place": chosen["place"],
-        "in_place": _target(context) is RestoreTarget.IN_PLACE,
+        "in_place": target_of(context) is RestoreTarget.IN_PLACE,
         "size": chosen["bytes"],
         "entries": chosen["entries"],
     }
@@ -204,58 +218,13 @@ def _receive(context: StepContext, path: str, kind: EntryKind, chunks: Iterable[
 
 
 def _start_with_manifest(context: StepContext, request: RunRequest) -> None:
-    _write_manifest(context, _part(context, _record(context)).manifest)
+    _write_manifest(context, wanted_part(context, recorded_snapshot(context)).manifest)
     start_over_ssh(context, request)
 
 
 def _write_manifest(context: StepContext, manifest: bytes) -> None:
     context.world.shell.run(context.endpoint, ("mkdir", "-p", "-m", "0700", _MANIFESTS))
     context.world.shell.write_file(context.endpoint, _manifest_file(context), manifest, 0o600)
-
-
-def _part(context: StepContext, record: SnapshotRecord) -> _Part:
-    survey = PartSurvey(_paths(context))
-    entries = manifest_entries(kept_content(context, record.manifest))
-    written = io.BytesIO()
-    with gzip.GzipFile(fileobj=written, mode="wb", mtime=0) as file:
-        for line in manifest_lines(survey.part(entries)):
-            file.write(line.encode("ascii"))
-    return _Part(survey, written.getvalue())
-
-
-def _chosen(context: StepContext, source_id: str) -> SnapshotRecord:
-    wanted = context.job.parameters
-    as_of, named = wanted.get("as_of"), wanted.get("snapshot_id")
-    record = snapshot_for_files(
-        context.world.snapshots.of_server(source_id),
-        str(named) if named else None,
-        datetime.fromisoformat(str(as_of)) if as_of else None,
-    )
-    if record is None:
-        raise NoBackup(
-            "there is no verified backup to restore from",
-            hint="List the server's snapshots; only verified ones are restored.",
-            server_id=source_id,
-        )
-    return record
-
-
-def _record(context: StepContext) -> SnapshotRecord:
-    """The snapshot that `choose` has chosen."""
-    return context.world.snapshots.get(str(context.result_of("choose")["snapshot_id"]))
-
-
-def _source_id(context: StepContext) -> str:
-    return str(context.job.parameters.get("from_server") or context.job.server_id)
-
-
-def _target(context: StepContext) -> RestoreTarget:
-    return RestoreTarget(str(context.job.parameters.get("target", RestoreTarget.BESIDE)))
-
-
-def _paths(context: StepContext) -> tuple[str, ...]:
-    paths = context.job.parameters["paths"]
-    return checked_paths([str(path) for path in paths] if isinstance(paths, list) else [])
 
 
 def _manifest_file(context: StepContext) -> str:
@@ -276,7 +245,7 @@ def _safety(context: StepContext) -> str | None:
 
 
 def _needs_restic(context: StepContext) -> bool:
-    return bool(_present(context)) or _source_id(context) == context.job.server_id
+    return bool(_present(context)) or source_id_of(context) == context.job.server_id
 
 
 def _only_when(needed: Callable[[StepContext], object], step: Step) -> Step:
@@ -303,7 +272,7 @@ WORKFLOW = Workflow(
         _only_when(_present, Step("find_snapshot", backup.find_snapshot)),
         _only_when(_present, Step("keep_manifest", backup.keeping_manifest(_present))),
         _only_when(_present, Step("verify", backup.verify)),
-        Step("send", send, undo=take_away),
+        Step("send", send, undo=clear),
         Step("restore", restore, undo=take_away),
         Step("forget_runs", forget_runs("take", "restore")),
     ),

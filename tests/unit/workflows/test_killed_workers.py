@@ -10,13 +10,17 @@ from managed.domain.servers import PowerState, ServerStatus
 from managed.workflows.registry import current_workflow
 from tests.support.workflows import OLD_SYSTEM, SERVER_ID, WorkflowBench
 
-PARAMETERS: dict[JobKind, dict[str, Json]] = {JobKind.POWER: {"action": "stop"}}
+PARAMETERS: dict[JobKind, dict[str, Json]] = {
+    JobKind.POWER: {"action": "stop"},
+    JobKind.RESTORE_FILES: {"paths": ["/srv"], "target": "in-place"},
+}
 CANCELLED_AT = [
     (kind, step.name)
     for kind in (
         JobKind.CREATE,
         JobKind.DELETE,
         JobKind.RESTORE,
+        JobKind.RESTORE_FILES,
         JobKind.RESCUE,
         JobKind.BACKUP,
         JobKind.HARDEN,
@@ -30,7 +34,7 @@ def ready_for(bench: WorkflowBench, kind: JobKind) -> None:
     if kind is JobKind.CREATE:
         return
     bench.exists(ServerStatus.NEW if kind is JobKind.ENROL else ServerStatus.ACTIVE)
-    if kind is JobKind.RESTORE:
+    if kind in (JobKind.RESTORE, JobKind.RESTORE_FILES):
         bench.has_backup()
     if kind in (JobKind.UNRESCUE, JobKind.DELETE):
         assert bench.finish(JobKind.RESCUE).status is JobStatus.SUCCEEDED
