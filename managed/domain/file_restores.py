@@ -42,15 +42,20 @@ class RestoreTarget(StrEnum):
 
 
 def checked_paths(paths: Sequence[str]) -> tuple[str, ...]:
-    """The paths without those that others of them hold. InvalidInput for what can't be restored."""
+    """The paths, each once, in order. InvalidInput for what can't be restored."""
     if not 1 <= len(paths) <= MOST_PATHS:
         raise InvalidInput(f"1 to {MOST_PATHS} paths can be restored", field="paths")
     if sum(len(path.encode("utf-8", "surrogateescape")) for path in paths) > MOST_BYTES:
         raise InvalidInput(f"the paths have more than {MOST_BYTES} bytes together", field="paths")
     for path in paths:
         _require_path(path)
-    kept = [path for path in sorted(set(paths)) if not PathSet(set(paths) - {path}).covers(path)]
-    return tuple(kept)
+    return tuple(sorted(set(paths)))
+
+
+def outermost(paths: Iterable[str]) -> tuple[str, ...]:
+    """The paths without those that lie below others of them."""
+    every = set(paths)
+    return tuple(path for path in sorted(every) if not PathSet(every - {path}).covers(path))
 
 
 def _require_path(path: str) -> None:

@@ -20,6 +20,7 @@ from managed.domain.manifest_parts import PathSet, directories_above
 from managed.domain.manifests import EntryKind, ManifestEntry
 from managed.server_scripts._file_metadata import set_properties
 from managed.server_scripts._files import bytes_of
+from managed.server_scripts._layout_survey import Mount, covered_mounts
 from managed.server_scripts._run import ScriptFailed, run_program
 from managed.server_scripts._staged_files import WantedFiles, require_room
 
@@ -37,10 +38,12 @@ class OpenDirectory(NamedTuple):
     entry: ManifestEntry | None
 
 
-def require_placeable(files: WantedFiles) -> None:
-    """ScriptFailed, before anything is touched, when a restored path would go through a symlink,
-    or a file would take the place of a directory.
+def require_placeable(files: WantedFiles, mounts: list[Mount]) -> None:
+    """ScriptFailed, before anything is touched, when a restored path would go through a symlink or
+    to a filesystem that no backup covers, or a file would take the place of a directory.
     """
+    covered = {mount.place for mount in covered_mounts(mounts)}
+    uncovered = PathSet(mount.place for mount in mounts if mount.place not in covered)
     for path in files.part.paths:
         for above in directories_above(path):
             status = status_of(above)
@@ -52,6 +55,12 @@ def require_placeable(files: WantedFiles) -> None:
                     "Restore beside, and copy what you need.",
                 )
     for entry in files.wanted():
+        if uncovered.covers(entry.path):
+            raise ScriptFailed(
+                f"{entry.path!r} is on a filesystem now that backups do not cover",
+                "conflict",
+                "Restore beside, and copy what you need.",
+            )
         status = status_of(entry.path)
         if entry.kind is EntryKind.DIRECTORY or status is None:
             continue

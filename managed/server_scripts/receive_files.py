@@ -32,16 +32,24 @@ class Receiver:
     def __init__(self, wanted: dict[str, Any]) -> None:
         self.place = Path(wanted["place"])
         files = WantedFiles(wanted["manifest"], wanted["paths"])
-        self.sizes = {e.path: e.size for e in files.wanted() if e.kind is EntryKind.FILE}
+        self.sizes: dict[str, int] = {}
+        self.without_content: set[str] = set()
+        for entry in files.wanted():
+            if entry.kind is EntryKind.FILE:
+                self.sizes[entry.path] = entry.size
+            else:
+                self.without_content.add(entry.path)
 
     def take_folder(self, source: IO[bytes]) -> None:
         with tarfile.open(
             fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape"
         ) as archive:
             for member in archive:
+                path = "/" + member.name.lstrip("/")
                 content = archive.extractfile(member) if member.isreg() else None
-                if content is not None:
-                    self.take_file("/" + member.name.lstrip("/"), content)
+                # A pipe comes as an empty file.
+                if content is not None and path not in self.without_content:
+                    self.take_file(path, content)
         while source.read(CHUNK):
             pass
 

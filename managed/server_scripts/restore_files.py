@@ -29,7 +29,7 @@ from managed.domain.manifests import (
     merged_by_path,
 )
 from managed.server_scripts._files import Excludes, TreeScan, bytes_of, sha256_of
-from managed.server_scripts._layout_survey import parsed_mounts
+from managed.server_scripts._layout_survey import Mount, parsed_mounts
 from managed.server_scripts._placing import Placing, require_placeable, require_room_elsewhere
 from managed.server_scripts._restic import Restic
 from managed.server_scripts._run import (
@@ -73,7 +73,7 @@ class FileRestore:
         if entries != self.wanted["entries"]:
             raise ScriptFailed("the manifest is not the one that was meant", "evidence-missing")
         if self.in_place:
-            require_placeable(self.files)
+            require_placeable(self.files, present_mounts())
 
     def bring(self) -> None:
         """All files to `place`, by restic, or by what was sent there."""
@@ -109,8 +109,7 @@ class FileRestore:
 
     def check_in_place(self) -> None:
         """Every file once more where it belongs. What else is in a restored folder is kept."""
-        text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-        points = [mount.place for mount in parsed_mounts(text)]
+        points = [mount.place for mount in present_mounts()]
         scan = TreeScan(b"/", points, Excludes(()), lambda _path, _status: "", self.files.part)
         differences: list[Difference] = []
         for wanted, seen in merged_by_path(
@@ -153,6 +152,11 @@ class FileRestore:
             "kept_paths": self.kept_paths,
             "seconds": self.watch.seconds,
         }
+
+
+def present_mounts() -> list[Mount]:
+    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    return parsed_mounts(text)
 
 
 def differences_in_place(wanted: ManifestEntry, seen: ManifestEntry | None) -> list[Difference]:

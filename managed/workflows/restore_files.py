@@ -18,6 +18,7 @@ from managed.domain.file_restores import (
     RestoreTarget,
     in_place_refusal,
     missing_paths,
+    outermost,
     source_refusal,
 )
 from managed.domain.jobs import JobKind
@@ -114,7 +115,8 @@ def send(context: StepContext) -> Outcome:
     _receive(context, "", EntryKind.FILE, ())
     repository = context.world.repository(source_id)
     sent = 0
-    for path, kind in part.survey.kinds.items():
+    for path in outermost(part.survey.kinds):
+        kind = part.survey.kinds[path]
         if kind not in (EntryKind.FILE, EntryKind.DIRECTORY):
             continue
         content = context.world.repositories.content(
@@ -234,7 +236,7 @@ def _manifest_file(context: StepContext) -> str:
 def _present(context: StepContext) -> Sequence[str]:
     """The paths of which there is something now, to be saved before."""
     present = context.result_of("look").get("present")
-    return [str(path) for path in present] if isinstance(present, list) else []
+    return outermost(str(path) for path in present) if isinstance(present, list) else ()
 
 
 def _safety(context: StepContext) -> str | None:
