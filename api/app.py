@@ -15,7 +15,7 @@ from api.auth import caller
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
 from api.queries import known_query
-from api.routes import customers, jobs, nodes, servers, service, windows
+from api.routes import customers, jobs, nodes, servers, service, snapshots, windows
 from api.sse import Followers
 from managed.wiring import Installation
 
@@ -84,7 +84,14 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     app.include_router(service.router, dependencies=[Depends(known_query)])
-    for router in (servers.router, jobs.router, customers.router, windows.router, nodes.router):
+    for router in (
+        servers.router,
+        snapshots.router,
+        jobs.router,
+        customers.router,
+        windows.router,
+        nodes.router,
+    ):
         app.include_router(router, dependencies=[Depends(caller), Depends(known_query)])
     return app
 

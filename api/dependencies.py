@@ -15,6 +15,7 @@ from managed.domain.errors import MissingRequirement
 from managed.domain.jobs import JobKind
 from managed.domain.secrets import Secret
 from managed.domain.servers import Node
+from managed.ports import ObjectStore
 from managed.storage.catalogue import Catalogue
 from managed.storage.customers import Customers
 from managed.storage.events import EventLog
@@ -55,6 +56,7 @@ class Services:
     customers: Customers
     windows: Windows
     vault: SealedVault
+    objects: Callable[[], ObjectStore]
     clock: Callable[[], datetime]
     token: Secret
     new_job: NewJobFunction
@@ -76,6 +78,7 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         customers=installation.customers,
         windows=installation.windows,
         vault=installation.vault,
+        objects=lambda: installation.bucket,
         clock=installation.clock,
         token=_token(installation),
         new_job=installation.new_job,

@@ -72,8 +72,8 @@ class BackupRepositories(Protocol):
         register_child: RegisterChild | None = None,
     ) -> AbstractContextManager[Iterator[bytes]]:
         """A file's content, or a folder as a tar archive with whole paths in it, read as it is
-        asked for. NotFound when the repository has no such snapshot; what goes wrong later, a path
-        that it does not hold among it, is raised where the content would end.
+        asked for. NotFound when the repository has no such snapshot, or where the content would
+        begin when that does not hold the path; what goes wrong later is raised where it would end.
         """
         ...
 

@@ -2,10 +2,10 @@
 """Receive the content of one restored path from the provider, by standard input.
 
 Input (one JSON argument): path (none: only make `place` anew), is_folder (a tar archive of the
-folder comes, else the file's content), and paths, manifest, place, size, entries as
-restore_files.py takes them. Only files of the manifest are written, none larger than it says, and
-nothing else: whoever was root on the server that was backed up has written the archive. Ends with
-0 when all of the input was taken; what is right of it, restore_files.py says.
+folder comes, else the file's content), and manifest, place, size, entries as restore_files.py
+takes them. Only files of the manifest are written, none larger than it says, and nothing else:
+whoever was root on the server that was backed up has written the archive. Ends with 0 when all of
+the input was taken; what is right of it, restore_files.py says.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Receiver:
 
     def __init__(self, wanted: dict[str, Any]) -> None:
         self.place = Path(wanted["place"])
-        files = WantedFiles(wanted["manifest"], wanted["paths"])
+        files = WantedFiles(wanted["manifest"], [wanted["path"]])
         self.sizes: dict[str, int] = {}
         self.without_content: set[str] = set()
         for entry in files.wanted():

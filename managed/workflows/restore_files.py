@@ -207,7 +207,11 @@ def _given(context: StepContext) -> dict[str, Json]:
 
 
 def _receive(context: StepContext, path: str, kind: EntryKind, chunks: Iterable[bytes]) -> None:
-    given = {**_given(context), "path": path, "is_folder": kind is EntryKind.DIRECTORY}
+    given = {
+        **{name: value for name, value in _given(context).items() if name != "paths"},
+        "path": path,
+        "is_folder": kind is EntryKind.DIRECTORY,
+    }
     command = ("python3", "-I", "-c", script_source("receive_files"), json.dumps(given))
     limit = context.scaled(_SEND_SECONDS).total_seconds()
     ended = context.world.transfers.send(context.endpoint, command, chunks, timeout=limit)

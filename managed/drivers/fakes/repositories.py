@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import PurePosixPath
 
 from managed.domain.errors import (
-    CommandFailed,
     EvidenceMissing,
     InvalidInput,
     NoBackup,
@@ -192,7 +191,7 @@ def _streamed(files: Mapping[str, bytes], path: str) -> Iterator[bytes]:
         return
     below = {name: data for name, data in files.items() if name.startswith(f"{path}/")}
     if not below:
-        raise CommandFailed(f"cannot dump {path}")
+        raise NotFound(f"the snapshot does not hold {path}", path=path)
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as archive:
         for name, data in sorted(below.items()):
