@@ -125,7 +125,8 @@ def send(context: StepContext) -> Outcome:
         with content as chunks:
             _receive(context, path, kind, chunks)
         sent += 1
-        context.emit("restore_progress", {"path": path, "paths": sent})
+        percent = 100 * sent // len(part.survey.kinds)
+        context.emit("restore_progress", {"path": path, "percent": percent})
     return Done({"sent": sent})
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from managed.domain.customers import Customer
+from managed.domain.errors import Json
 from managed.domain.jobs import Job, JobStatus
 from managed.lab.cells import Cell
 from managed.storage.customers import Customers
@@ -225,16 +226,17 @@ def test_a_killed_worker_costs_nothing(stage: Stage) -> None:
     assert job.run_number("restore") == 1, "the successor attaches to the same run"
 
 
-def test_another_server_gets_files_and_no_password(
+def test_another_server_gets_files_also_from_the_successor_of_a_killed_worker(
     stage: Stage, other: Cell, other_id: str
 ) -> None:
     before = stage.listed(SITE)
-    stage.bench.dies_after = "send"
+    stage.bench.transfers.dies = True
     given = {"from_server": stage.server_id, "snapshot_id": stage.snapshot_id}
-    paths = [SITE, f"{ROOT}/other/large"]
+    paths: list[Json] = [SITE, f"{ROOT}/other/large"]
     job = stage.bench.restore(other_id, paths=paths, **given)
 
     assert job.status is JobStatus.SUCCEEDED, job.error
+    assert not stage.bench.transfers.dies
     here = f"/var/restored/{job.job_id}"
     assert stage.listed(f"{here}{SITE}", other) == before
     assert result_of(job)["checked"] == 15

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import Engine as Database
 
+from managed.domain.connections import CommandResult, Endpoint
 from managed.domain.errors import Json
 from managed.domain.jobs import Job, JobKind
 from managed.domain.questions import RunEnded
-from managed.domain.runs import RunState
+from managed.domain.runs import RunReport, RunState
 from managed.domain.secrets import SecretPurpose
 from managed.domain.servers import Server, ServerOrigin, ServerStatus
 from managed.domain.snapshots import account_of
@@ -31,6 +31,7 @@ from managed.drivers.ssh.shell import SshShell
 from managed.drivers.ssh.transfers import SshTransfers
 from managed.drivers.ssh.tunnels import SshTunnels
 from managed.lab.cells import Cell
+from managed.ports import Transfers
 from managed.storage.catalogue import Catalogue
 from managed.storage.database import writing
 from managed.storage.inventory import Inventory
@@ -59,6 +60,31 @@ class WorkerKilled(BaseException):
     """The worker is gone, and with it what it had in mind to record."""
 
 
+@dataclass
+class MortalTransfers:
+    """The real ones, by workers of which the next is killed in the midst of sending."""
+
+    transfers: Transfers
+    dies: bool = False
+
+    def send(
+        self,
+        endpoint: Endpoint,
+        command: Sequence[str],
+        chunks: Iterable[bytes],
+        *,
+        timeout: float,
+    ) -> CommandResult:
+        return self.transfers.send(endpoint, command, self._passed(chunks), timeout=timeout)
+
+    def _passed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            yield chunk[: len(chunk) // 2] if self.dies else chunk
+            if self.dies:
+                self.dies = False
+                raise WorkerKilled
+
+
 def _part_backup(_context: StepContext) -> Sequence[str]:
     return BACKED_UP
 
@@ -80,8 +106,8 @@ _BACKUP = Workflow(
 
 @dataclass
 class FileBench:
-    """Servers on record and workers for them. `dies_after` says after which call of which step the
-    next worker is killed.
+    """Servers on record and workers for them. After the first call of the step `dies_after` the
+    worker is killed.
     """
 
     database: Database
@@ -96,6 +122,7 @@ class FileBench:
         self.inventory = Inventory(self.database)
         self.catalogue = Catalogue(self.database)
         self.vault = SealedVault(self.database, os.urandom(32), self.clock)
+        self.transfers = MortalTransfers(SshTransfers())
         self.world = self._world()
 
     def clock(self) -> datetime:
@@ -197,7 +224,7 @@ class FileBench:
             "boot_id": report.boot_id,
         }
 
-    def _look(self, endpoint: Any, question: RunEnded) -> Any:
+    def _look(self, endpoint: Endpoint, question: RunEnded) -> RunReport:
         return self.world.runs.look(endpoint, question.run_id, question.offset)
 
     def _engine(self) -> Engine:
@@ -240,7 +267,7 @@ class FileBench:
             runs=runs,
             polls=SshPolls(self.shell),
             tunnels=SshTunnels(self.shell),
-            transfers=SshTransfers(),
+            transfers=self.transfers,
             playbooks=FakePlaybooks({}),
             repositories=self.place.restic(),
             gateway=self.place.gateway,
@@ -250,12 +277,3 @@ class FileBench:
             new_key_pair=new_key_pair,
             public_key=public_key_of,
         )
-
-
-@contextmanager
-def file_bench(database: Database, place: Storage) -> Iterator[FileBench]:
-    yield FileBench(database, place)
-
-
-def below(folder: Path) -> list[str]:
-    return sorted(str(path) for path in folder.rglob("*"))

@@ -214,7 +214,7 @@ def test_every_request_that_is_shown_is_accepted(
     monkeypatch.setattr("managed.drivers.libvirt.registration._check_directory", lambda _: None)
     monkeypatch.setattr("managed.drivers.libvirt.registration._check_libvirt", lambda *_: None)
     shown = list(request_examples(bench.app.openapi()))
-    assert len(shown) == 18
+    assert len(shown) == 19
     refused = []
     for method, path, body in sorted(shown, key=lambda example: turn(example[1])):
         address = path.replace("{job_id}", job.job_id).replace("{server}", "blog")

@@ -20,13 +20,14 @@ CANCELLED_AT = [
         JobKind.CREATE,
         JobKind.DELETE,
         JobKind.RESTORE,
-        JobKind.RESTORE_FILES,
         JobKind.RESCUE,
         JobKind.BACKUP,
         JobKind.HARDEN,
     )
     for step in current_workflow(kind).steps
 ]
+# Its other steps are those of a backup.
+CANCELLED_AT += [(JobKind.RESTORE_FILES, step) for step in ("look", "take", "send", "restore")]
 
 
 def ready_for(bench: WorkflowBench, kind: JobKind) -> None:
