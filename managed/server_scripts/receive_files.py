@@ -27,10 +27,12 @@ FAILED = 1
 
 
 class Receiver:
-    """Writes content below `place`, which root alone can enter and where no symlink is yet."""
+    """Writes content below `place`, which root alone can enter and where no symlink is yet. It
+    enters the folder: should a successor make that anew, what still comes here goes nowhere.
+    """
 
     def __init__(self, wanted: dict[str, Any]) -> None:
-        self.place = Path(wanted["place"])
+        os.chdir(wanted["place"])
         files = WantedFiles(wanted["manifest"], [wanted["path"]])
         self.sizes: dict[str, int] = {}
         self.without_content: set[str] = set()
@@ -56,8 +58,8 @@ class Receiver:
     def take_file(self, path: str, content: IO[bytes]) -> None:
         if path not in self.sizes:
             raise ScriptFailed(f"{path!r} was sent, but is not wanted")
-        target = bytes(self.place) + bytes_of(path)
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        target = bytes_of(path.lstrip("/"))
+        os.makedirs(os.path.dirname(target) or b".", mode=0o700, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         left = self.sizes[path]
         with open(os.open(target, flags, 0o600), "wb") as file:

@@ -219,11 +219,14 @@ def test_a_filesystem_without_room_is_left_as_it_is(stage: Stage) -> None:
 
 def test_a_killed_worker_costs_nothing(stage: Stage) -> None:
     stage.bench.dies_after = "restore"
-    job = stage.restore(f"{SITE}/page", target="in-place")
+    odd = f"{SITE}/deep/er/star*[q]?\\"
+    job = stage.restore(odd)
 
     assert stage.bench.deaths[-1] == "restore"
     assert job.status is JobStatus.SUCCEEDED, job.error
     assert job.run_number("restore") == 1, "the successor attaches to the same run"
+    stage.on(f"cmp '{odd}' '/var/restored/{job.job_id}{odd}'")
+    assert result_of(job)["checked"] == 1, "what the pattern would match is not restored"
 
 
 def test_another_server_gets_files_also_from_the_successor_of_a_killed_worker(

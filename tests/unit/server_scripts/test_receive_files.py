@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from managed.domain.manifests import EntryKind, ManifestEntry, manifest_lines
-from managed.server_scripts import script_source
+from managed.server_scripts import receive_files, script_source
 
 LONGEST_ARGUMENT = 128 * 1024
 CONTENT = {"/srv/a": b"content of a", "/srv/deep/b-\udce8": b"b" * 100_000}
@@ -148,3 +148,17 @@ def test_the_command_fits_into_one_argument() -> None:
     wanted = {"path": "/" + "'" * 4095, "manifest": "m" * 200, "place": "p" * 200}
     command = ("python3", "-I", "-c", script_source("receive_files"), json.dumps(wanted))
     assert len(shlex.join(command)) < LONGEST_ARGUMENT - 1000
+
+
+def test_what_an_earlier_worker_still_sends_goes_nowhere(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood still while a successor began anew."""
+    monkeypatch.chdir("/")
+    given = {"place": str(receiver.place), "manifest": str(receiver.directory / "manifest")}
+    earlier = receive_files.Receiver({**given, "path": "/srv"})
+    assert receiver.receive("", b"").returncode == 0
+
+    with pytest.raises(FileNotFoundError):
+        earlier.take_file("/srv/a", io.BytesIO(CONTENT["/srv/a"]))
+    assert receiver.files() == {}
