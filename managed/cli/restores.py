@@ -10,7 +10,7 @@ import typer
 from managed.cli.connection import client
 from managed.cli.following import follow
 from managed.cli.jobs import IdempotencyKey, Verbose, say_submitted
-from managed.cli.output import AsJson, console, moment, print_json, print_table, size
+from managed.cli.output import AsJson, console, moment, plain, print_json, print_table, size
 from managed.cli.servers import Watch
 from managed.client import ManagedClient
 from managed.domain.errors import InvalidInput, NotFound
@@ -65,6 +65,8 @@ def restore_files(
     job = service.post(path, body, idempotency_key=idempotency_key)
     if watch:
         follow(service, job, as_json=as_json, verbose=verbose)
+        if not as_json:
+            _say_where(service.get(f"/v1/jobs/{job['id']}"))
     elif as_json:
         print_json(job)
     else:
@@ -104,6 +106,17 @@ def list_paths(
         ),
         f"{under} is empty in this snapshot.",
     )
+
+
+def _say_where(job: dict[str, Any]) -> None:
+    """Where the restored files are, and how to go back."""
+    found = next(step["result"] for step in job["steps"] if step["name"] == "restore")
+    for path in found["restored"]:
+        console().print(plain(path), soft_wrap=True)
+    if found["kept"]:
+        console().print(f"{found['kept']} files there are not in the backup and were kept.")
+    if found["safety_snapshot"]:
+        console().print(f"What was there before is in snapshot {found['safety_snapshot'][:12]}.")
 
 
 def whole_id(service: ManagedClient, server: str, beginning: str | None) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,6 @@ from managed.server_scripts._run import ScriptFailed, run_program
 from managed.server_scripts._staged_files import WantedFiles, require_room
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-TEMPORARY = b".managed-restore"
 
 
 class OpenDirectory(NamedTuple):
@@ -156,22 +156,39 @@ class Placing:
             self._put_across(entry, source, above, name)
 
     def _put_across(self, entry: ManifestEntry, source: bytes, above: int, name: bytes) -> None:
-        """The same to another filesystem: a copy beside, then a rename."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(TEMPORARY, dir_fd=above)
-        if entry.hard_link:
-            with opened_above(entry.hard_link) as (first_above, first_name):
-                os.link(
-                    first_name,
-                    TEMPORARY,
-                    src_dir_fd=first_above,
-                    dst_dir_fd=above,
-                    follow_symlinks=False,
-                )
-        else:
-            there = b"/proc/%d/fd/%d/%s" % (os.getpid(), above, TEMPORARY)
-            run_program(("cp", "--archive", "--no-target-directory", "--", source, there))
-        os.rename(TEMPORARY, name, src_dir_fd=above, dst_dir_fd=above)
+        """The same to another filesystem: a copy beside, and a rename from there."""
+        with private_directory(above) as inside:
+            if entry.hard_link:
+                link_from(entry.hard_link, inside, name)
+            else:
+                there = b"/proc/%d/fd/%d/%s" % (os.getpid(), inside, name)
+                run_program(("cp", "--archive", "--no-target-directory", "--", source, there))
+            os.rename(name, name, src_dir_fd=inside, dst_dir_fd=above)
+
+
+@contextlib.contextmanager
+def private_directory(above: int) -> Iterator[int]:
+    """A directory in the one that is open, while it is needed. Root alone can enter it, so that
+    nobody can lay a symlink in the way of what is written there.
+    """
+    name = b".managed-restore-" + secrets.token_hex(8).encode()
+    os.mkdir(name, 0o700, dir_fd=above)
+    with closing_descriptor(os.open(name, DIRECTORY_FLAGS, dir_fd=above)) as inside:
+        status = os.fstat(inside)
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise ScriptFailed("somebody has exchanged a directory while files were put in place")
+        try:
+            yield inside
+        finally:
+            for left in os.listdir(inside):
+                os.unlink(left, dir_fd=inside)
+            os.rmdir(name, dir_fd=above)
+
+
+def link_from(first: str, directory: int, name: bytes) -> None:
+    """Give the file at the path `first` this name in the directory too."""
+    with opened_above(first) as (above, first_name):
+        os.link(first_name, name, src_dir_fd=above, dst_dir_fd=directory, follow_symlinks=False)
 
 
 def name_of(entry: ManifestEntry) -> bytes:

@@ -8,8 +8,7 @@ where every file is compared with the manifest.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -23,10 +22,8 @@ from managed.domain.file_restores import (
 )
 from managed.domain.jobs import JobKind
 from managed.domain.manifest_parts import directories_above
-from managed.domain.manifests import EntryKind
 from managed.domain.runs import RunRequest
 from managed.domain.snapshots import account_of
-from managed.server_scripts import script_source
 from managed.workflows import backup
 from managed.workflows.parts.detached import ServerScript, detached, start_over_ssh
 from managed.workflows.parts.gateway_socket import repository_url
@@ -34,20 +31,23 @@ from managed.workflows.parts.kept_evidence import kept_content, manifest_entries
 from managed.workflows.parts.prepare import RESTIC_ON_SERVERS, prepare
 from managed.workflows.parts.repository_access import key_hint, repository_secrets
 from managed.workflows.parts.run_records import forget_runs
+from managed.workflows.parts.sent_files import send
 from managed.workflows.parts.wanted_files import (
     chosen_snapshot,
+    manifest_file,
     recorded_snapshot,
+    script_input,
     source_id_of,
     target_of,
     wanted_part,
     wanted_paths,
+    write_manifest,
 )
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
 
 _RESTORE_SECONDS = 4 * 3600
-_SEND_SECONDS = 4 * 3600
 _SHORT_SECONDS = 120
-_MANIFESTS = "/var/lib/managed/restores"
+_SOME_ARE_MISSING = 1
 
 
 def choose(context: StepContext) -> Outcome:
@@ -104,32 +104,6 @@ def look(context: StepContext) -> Outcome:
     return Done({"present": [path for path in wanted_paths(context) if path in present]})
 
 
-def send(context: StepContext) -> Outcome:
-    """Of another server's backup: the content, read here and sent into the folder of the job."""
-    source_id = source_id_of(context)
-    if source_id == context.job.server_id:
-        return Done({"needed": False})
-    record = recorded_snapshot(context)
-    part = wanted_part(context, record)
-    _write_manifest(context, part.manifest)
-    _receive(context, "", EntryKind.FILE, ())
-    repository = context.world.repository(source_id)
-    sent = 0
-    for path in outermost(part.survey.kinds):
-        kind = part.survey.kinds[path]
-        if kind not in (EntryKind.FILE, EntryKind.DIRECTORY):
-            continue
-        content = context.world.repositories.content(
-            repository, record.snapshot_id, path, context.register_child
-        )
-        with content as chunks:
-            _receive(context, path, kind, chunks)
-        sent += 1
-        percent = 100 * sent // len(part.survey.kinds)
-        context.emit("restore_progress", {"path": path, "percent": percent})
-    return Done({"sent": sent})
-
-
 def restore(context: StepContext) -> Outcome:
     """The files arrive, are compared with the manifest, and in place go on to where they belong."""
     chosen = context.result_of("choose")
@@ -148,7 +122,7 @@ def restore(context: StepContext) -> Outcome:
 def clear(context: StepContext) -> None:
     """Undo: remove the folder of the job."""
     place = target_of(context).folder(context.job.job_id)
-    command = ("rm", "-rf", "--", place, _manifest_file(context))
+    command = ("rm", "-rf", "--", place, manifest_file(context))
     removed = context.world.shell.run(context.endpoint, command, timeout=_SHORT_SECONDS)
     if removed.exit_status != 0:
         raise CommandFailed(f"{place} could not be removed: {removed.stderr.strip()[-300:]}")
@@ -171,11 +145,14 @@ def take_away(context: StepContext) -> Done | None:
 def _found(context: StepContext, paths: Sequence[str], *tests: str) -> list[str]:
     """Those of the paths that are there, and that find's tests are true of."""
     command = ("find", *paths, "-maxdepth", "0", *tests)
-    return context.world.shell.run(context.endpoint, command).stdout.splitlines()
+    found = context.world.shell.run(context.endpoint, command)
+    if found.exit_status not in (0, _SOME_ARE_MISSING):
+        raise CommandFailed(f"looking for the files failed: {found.stderr.strip()[-300:]}")
+    return found.stdout.splitlines()
 
 
 def _script(context: StepContext) -> ServerScript:
-    given = _given(context)
+    given = script_input(context)
     limit = context.scaled(_RESTORE_SECONDS)
     if source_id_of(context) != context.job.server_id:
         return ServerScript("restore_files", {**given, "brought": True}, limit)
@@ -195,47 +172,9 @@ def _script(context: StepContext) -> ServerScript:
     )
 
 
-def _given(context: StepContext) -> dict[str, Json]:
-    chosen = context.result_of("choose")
-    return {
-        "paths": list(wanted_paths(context)),
-        "manifest": _manifest_file(context),
-        "place": chosen["place"],
-        "in_place": target_of(context) is RestoreTarget.IN_PLACE,
-        "size": chosen["bytes"],
-        "entries": chosen["entries"],
-    }
-
-
-def _receive(context: StepContext, path: str, kind: EntryKind, chunks: Iterable[bytes]) -> None:
-    given = {
-        **{name: value for name, value in _given(context).items() if name != "paths"},
-        "path": path,
-        "is_folder": kind is EntryKind.DIRECTORY,
-    }
-    command = ("python3", "-I", "-c", script_source("receive_files"), json.dumps(given))
-    limit = context.scaled(_SEND_SECONDS).total_seconds()
-    ended = context.world.transfers.send(context.endpoint, command, chunks, timeout=limit)
-    if ended.exit_status != 0:
-        said = ended.stderr.strip()[-500:]
-        raise CommandFailed(
-            f"{context.server.name} did not take {path or 'what is to be restored'}: {said}",
-            exit_status=ended.exit_status,
-        )
-
-
 def _start_with_manifest(context: StepContext, request: RunRequest) -> None:
-    _write_manifest(context, wanted_part(context, recorded_snapshot(context)).manifest)
+    write_manifest(context, wanted_part(context, recorded_snapshot(context)).manifest)
     start_over_ssh(context, request)
-
-
-def _write_manifest(context: StepContext, manifest: bytes) -> None:
-    context.world.shell.run(context.endpoint, ("mkdir", "-p", "-m", "0700", _MANIFESTS))
-    context.world.shell.write_file(context.endpoint, _manifest_file(context), manifest, 0o600)
-
-
-def _manifest_file(context: StepContext) -> str:
-    return f"{_MANIFESTS}/{context.job.job_id}.jsonl.gz"
 
 
 def _present(context: StepContext) -> Sequence[str]:

@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from datetime import datetime
 
-from managed.domain.errors import NoBackup
+from managed.domain.errors import Json, NoBackup
 from managed.domain.file_restores import (
     PartSurvey,
     RestoreTarget,
@@ -18,6 +18,8 @@ from managed.domain.manifests import manifest_lines
 from managed.domain.snapshots import SnapshotRecord
 from managed.workflows.parts.kept_evidence import kept_content, manifest_entries
 from managed.workflows.steps import StepContext
+
+_MANIFESTS = "/var/lib/managed/restores"
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,24 @@ def wanted_part(context: StepContext, record: SnapshotRecord) -> WantedPart:
         for line in manifest_lines(survey.part(entries)):
             file.write(line.encode("ascii"))
     return WantedPart(survey, written.getvalue())
+
+
+def script_input(context: StepContext) -> dict[str, Json]:
+    chosen = context.result_of("choose")
+    return {
+        "paths": list(wanted_paths(context)),
+        "manifest": manifest_file(context),
+        "place": chosen["place"],
+        "in_place": target_of(context) is RestoreTarget.IN_PLACE,
+        "size": chosen["bytes"],
+        "entries": chosen["entries"],
+    }
+
+
+def write_manifest(context: StepContext, manifest: bytes) -> None:
+    context.world.shell.run(context.endpoint, ("mkdir", "-p", "-m", "0700", _MANIFESTS))
+    context.world.shell.write_file(context.endpoint, manifest_file(context), manifest, 0o600)
+
+
+def manifest_file(context: StepContext) -> str:
+    return f"{_MANIFESTS}/{context.job.job_id}.jsonl.gz"

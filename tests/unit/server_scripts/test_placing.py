@@ -212,3 +212,20 @@ def test_the_time_of_a_directory_says_nothing_in_place(tmp_path: Path) -> None:
         moved = replace(entry, mtime_ns=1)
         found = [d.field for d in differences_in_place(moved, entry)]
         assert found == ([] if entry.kind is EntryKind.DIRECTORY else ["mtime_ns"])
+
+
+def test_nothing_of_ours_stays_in_a_folder_where_a_copy_failed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_argv: object) -> str:
+        raise ScriptFailed("the disk is full")
+
+    monkeypatch.setattr(_placing, "run_program", full)
+    same = stage.place.parent.stat().st_dev == stage.folder.stat().st_dev
+    names = {path.name for path in stage.folder.rglob("*")}
+    if same:
+        stage.put_in_place()
+    else:
+        with pytest.raises(ScriptFailed, match="the disk is full"):
+            stage.put_in_place()
+    assert {path.name for path in stage.folder.rglob("*")} == names

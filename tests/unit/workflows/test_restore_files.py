@@ -103,6 +103,16 @@ def test_what_is_not_there_now_needs_no_saving(server: WorkflowBench) -> None:
     assert result(job, "take") == {"needed": False}
 
 
+def test_nothing_is_replaced_when_nobody_can_tell_what_is_there(server: WorkflowBench) -> None:
+    assert server.server_system is not None
+    missing = CommandResult(127, "", "find: not found\n")
+    server.server_system.commands["find"] = lambda _argv, _stdin: missing
+    job = restore(server, "/srv", target="in-place")
+
+    assert job.status is JobStatus.FAILED
+    assert [step.name for step in job.steps] == ["choose", "look"]
+
+
 @pytest.mark.parametrize(
     ("paths", "code"),
     [(["/srv/pag"], "not-found"), (["/srv", "/srv/gone"], "not-found"), (["srv"], "invalid-input")],
