@@ -66,7 +66,7 @@ def restore_files(
     if watch:
         follow(service, job, as_json=as_json, verbose=verbose)
         if not as_json:
-            _say_where(service.get(f"/v1/jobs/{job['id']}"))
+            say_where(service.get(f"/v1/jobs/{job['id']}"))
     elif as_json:
         print_json(job)
     else:
@@ -108,7 +108,7 @@ def list_paths(
     )
 
 
-def _say_where(job: dict[str, Any]) -> None:
+def say_where(job: dict[str, Any]) -> None:
     """Where the restored files are, and how to go back."""
     found = next(step["result"] for step in job["steps"] if step["name"] == "restore")
     for path in found["restored"]:
