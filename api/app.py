@@ -24,6 +24,7 @@ from api.routes import (
     requests,
     servers,
     service,
+    snapshots,
     webhooks,
     windows,
 )
@@ -106,6 +107,7 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     app.include_router(webhooks.router, dependencies=[Depends(known_query)])
     for router in (
         servers.router,
+        snapshots.router,
         service.guarded,
         jobs.router,
         customers.router,

@@ -38,6 +38,7 @@ from managed.drivers.runs import SshPolls, SshRuns
 from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.ssh.keys import new_key_pair, public_key_of
 from managed.drivers.ssh.shell import SshShell
+from managed.drivers.ssh.transfers import SshTransfers
 from managed.drivers.ssh.tunnels import SshTunnels
 from managed.ports import Helpdesk, Hypervisor, Notifier
 from managed.settings import Settings, given_secret
@@ -226,6 +227,7 @@ class Installation:
             runs=SshRuns(self.shell),
             polls=SshPolls(self.shell),
             tunnels=SshTunnels(self.shell),
+            transfers=SshTransfers(),
             playbooks=AnsiblePlaybooks(PLAYBOOKS, self.settings.runtime / "playbooks"),
             repositories=ResticRepositories(
                 ResticSettings(

@@ -24,6 +24,7 @@ from managed.cli import (
     notifications,
     planning,
     requests,
+    restores,
     servers,
     service,
     snapshots,
@@ -57,6 +58,7 @@ def common(
 
 
 service.add_to(app)
+restores.add_to(servers.app, snapshots.app)
 for name, commands in (
     ("servers", servers.app),
     ("jobs", jobs.app),

@@ -92,7 +92,8 @@ class KeptObject:
 class SnapshotRecord:
     """A backup in the catalogue: its manifest and its disk layout in the bucket, and what verified
     it (None: nobody has, so it counts as no backup). `health` is what check_health.py saw before
-    it was taken (None: nothing).
+    it was taken (None: nothing). With `paths` it is a safety snapshot, of these alone, taken before
+    they were restored in place: no backup of the server.
     """
 
     snapshot_id: str
@@ -106,6 +107,7 @@ class SnapshotRecord:
     verified_at: datetime | None = None
     verification: Mapping[str, Json] | None = None
     health: Mapping[str, Json] | None = None
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,10 +197,12 @@ def claim_refusal(
 def snapshot_to_restore(
     records: Sequence[SnapshotRecord], as_of: datetime | None
 ) -> SnapshotRecord | None:
-    """The newest verified backup, not newer than `as_of` if that is given."""
+    """The newest verified backup of the whole server, not newer than `as_of` if that is given."""
     usable = [
         record
         for record in records
-        if record.verified_at is not None and (as_of is None or record.time <= as_of)
+        if record.verified_at is not None
+        and not record.paths
+        and (as_of is None or record.time <= as_of)
     ]
     return max(usable, key=lambda record: record.time, default=None)

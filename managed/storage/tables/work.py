@@ -159,6 +159,7 @@ snapshots = Table(
     Column("verified_at", UtcDateTime),
     Column("verification", StoredJson(none_as_null=True)),
     Column("health", StoredJson(none_as_null=True)),
+    Column("paths", StoredJson(none_as_null=True)),
     Index("ix_snapshots_server_time", "server_id", "time"),
 )
 
