@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     resend_seconds: float = Field(default=60, gt=0)
     silence_seconds: float = Field(default=300, gt=0)
 
+    self_backup_hours: float = Field(default=24, ge=0)
+    self_backup_keep_hours: float = Field(default=48, ge=0)
+    self_backup_keep_days: int = Field(default=14, ge=0)
+    self_backup_keep_weeks: int = Field(default=8, ge=0)
+
     libvirt_uri: str = ""
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"
     debian_mirror: str = ""

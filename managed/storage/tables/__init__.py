@@ -3,6 +3,7 @@
 from managed.storage.tables.columns import metadata
 from managed.storage.tables.inventory import customers, nodes, plans, sealed_secrets, servers
 from managed.storage.tables.planning import missed_windows, pause, windows
+from managed.storage.tables.self_backup import self_backup
 from managed.storage.tables.work import (
     events,
     idempotency_keys,
@@ -25,6 +26,7 @@ __all__ = [
     "plans",
     "rescue_sessions",
     "sealed_secrets",
+    "self_backup",
     "servers",
     "snapshots",
     "windows",
