@@ -140,8 +140,7 @@ class Installation:
 
     @cached_property
     def copies(self) -> ControlPlaneCopies:
-        """The control plane's own copies. The bucket has to be there."""
-        self.bucket.ensure_bucket()
+        """The control plane's own copies."""
         master_key = load_master_key(self.settings.master_key)
         return ControlPlaneCopies(self.database, self.bucket, master_key, self.clock)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
@@ -46,5 +47,12 @@ class SelfBackup:
                 log.info("self_backup_removed", copy=name)
         except ManagedError as error:
             log.error("self_backup_failed", error=error.code, detail=error.message)
+            self._note(error)
         except Exception:
             log.exception("self_backup_defect")
+
+    def _note(self, error: ManagedError) -> None:
+        """Also what kept a copy from being begun, a master key that is gone, say."""
+        now = self._installation.clock()
+        with suppress(ManagedError):
+            self._installation.self_backup.note_failure(error.message, now)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 
+from managed.drivers.s3 import S3ObjectStore
 from managed.lab.s3_server import S3ServerSettings, s3_server
 from managed.lab.service import embedded_s3_keys
 from managed.settings import Settings
@@ -34,6 +35,7 @@ def bucket_at_hand(settings: Settings) -> Iterator[Settings]:
     server.start()
     try:
         server.wait()
+        S3ObjectStore(keys).ensure_bucket()
         yield settings.model_copy(
             update={
                 "s3_endpoint": keys.endpoint,
