@@ -16,6 +16,9 @@ from managed.domain.windows import Opening, Window, WindowOwner
 from managed.storage.database import reading, writing
 from managed.storage.tables import jobs, missed_windows, pause, windows
 
+RESTORER = "restore-self"
+"""Who begins the pause of a control plane that was restored."""
+
 
 @dataclass(frozen=True)
 class Pause:
@@ -24,6 +27,10 @@ class Pause:
     reason: str
     by: str
     since: datetime
+
+    def follows_a_restore_after(self, moment: datetime) -> bool:
+        """Was the control plane restored after that moment? Then its record of it may be lost."""
+        return self.by == RESTORER and moment <= self.since
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ from managed.domain.jobs import JobStatus
 from managed.storage import events
 from managed.storage.leases import NO_STEP
 from managed.storage.tables import jobs, pause, rescue_sessions, servers
-from managed.storage.windows import pause_within
-
-_BY = "restore-self"
+from managed.storage.windows import RESTORER, pause_within
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ def pause_everything(connection: Connection, taken_at: datetime, now: datetime) 
     if before is not None:
         reason += f" (in the copy there was one by {before.by}: {before.reason})"
     connection.execute(delete(pause))
-    connection.execute(insert(pause).values(id=1, reason=reason, by=_BY, since=now))
+    connection.execute(insert(pause).values(id=1, reason=reason, by=RESTORER, since=now))
 
 
 def end_open_jobs(
