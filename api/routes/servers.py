@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -43,9 +44,18 @@ from managed.domain.servers import (
     disk_serial_for,
 )
 from managed.domain.submissions import chosen_forwards, mac_address, ssh_host_port
+from managed.storage.search import search_servers
 
 router = APIRouter(prefix="/v1/servers", tags=["servers"], route_class=TokenFirst)
 
+Search = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=253,
+        description="How the name, the address or the customer's name begins, in whatever case.",
+    ),
+]
 NameCursor = Annotated[Reference | None, Query(description="`next` of the page before.")]
 
 
@@ -129,10 +139,13 @@ def enrol_server(
 
 @router.get("", responses=problems())
 def list_servers(
-    services: ServicesDependency, limit: Limit = 50, cursor: NameCursor = None
+    services: ServicesDependency,
+    search: Search = None,
+    limit: Limit = 50,
+    cursor: NameCursor = None,
 ) -> Page[ServerView]:
     """Servers under management, by name."""
-    found = services.inventory.find(after_name=cursor or "", limit=limit + 1)
+    found = _found(services, search, cursor or "", limit + 1)
     page, last = cut(found, limit)
     return Page[ServerView](
         items=[ServerView.of(server) for server in page], next=last.name if last else None
@@ -179,6 +192,12 @@ def list_snapshots(server: ServerReference, services: ServicesDependency) -> Pag
     """The server's backups, newest first. One without `verified_at` is no backup yet."""
     found = services.catalogue.of_server(server_of(services, server).server_id)
     return Page[SnapshotView](items=[SnapshotView.of(record) for record in found])
+
+
+def _found(services: Services, search: str | None, after_name: str, limit: int) -> Sequence[Server]:
+    if search is None:
+        return services.inventory.find(after_name=after_name, limit=limit)
+    return search_servers(services.database, search, after_name=after_name, limit=limit)
 
 
 def _enrolled_server(body: Enrolment, now: datetime) -> Server:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
     text,
 )
 
@@ -34,6 +35,12 @@ customers = Table(
     Column("name", String(100), nullable=False, unique=True),
     Column("email", String(254), nullable=False, server_default=""),
     Column("created_at", UtcDateTime, nullable=False),
+)
+# Searched by how it begins, in whatever case.
+Index(
+    "ix_customers_name_begin",
+    func.lower(customers.c.name).label("lower_name"),
+    postgresql_ops={"lower_name": "text_pattern_ops"},
 )
 
 plans = Table(
@@ -73,6 +80,8 @@ servers = Table(
         postgresql_where=text("status <> 'deleted'"),
     ),
     Index("ix_servers_customer", "customer_id"),
+    Index("ix_servers_name_begin", "name", postgresql_ops={"name": "text_pattern_ops"}),
+    Index("ix_servers_address_begin", "address", postgresql_ops={"address": "text_pattern_ops"}),
 )
 
 sealed_secrets = Table(

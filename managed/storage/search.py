@@ -1,0 +1,69 @@
+"""Finding servers by how a name or an address begins, quickly however many there are."""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    and_,
+    func,
+    literal,
+    select,
+    union,
+)
+
+from managed.domain.servers import Server, ServerStatus
+from managed.storage.database import reading
+from managed.storage.rows import server_from_row
+from managed.storage.tables import customers, servers
+
+_LAST_CHARACTER = "\U0010ffff"
+
+
+def search_servers(
+    engine: Engine, text: str, *, after_name: str = "", limit: int = 50
+) -> list[Server]:
+    """Servers by name, those after `after_name`, whose name, address or customer's name begins
+    with the text, in whatever case.
+    """
+    with reading(engine) as connection:
+        of_customer = select(customers.c.id).where(
+            _begins(connection, func.lower(customers.c.name), text)
+        )
+        # Each by an index of its own and no longer than the page: an OR of them would be neither.
+        found = union(
+            *(
+                select(_page(condition, after_name, limit).subquery())
+                for condition in (
+                    _begins(connection, servers.c.name, text),
+                    _begins(connection, servers.c.address, text),
+                    servers.c.customer_id.in_(of_customer),
+                )
+            )
+        ).subquery()
+        query = select(servers).join(found, found.c.id == servers.c.id)
+        rows = connection.execute(query.order_by(servers.c.name).limit(limit))
+        return [server_from_row(row) for row in rows]
+
+
+def _page(condition: ColumnElement[bool], after_name: str, limit: int) -> Select[tuple[str, str]]:
+    is_present = servers.c.status != ServerStatus.DELETED.value
+    return (
+        select(servers.c.id, servers.c.name)
+        .where(is_present, servers.c.name > after_name, condition)
+        .order_by(servers.c.name)
+        .limit(limit)
+    )
+
+
+def _begins(connection: Connection, column: ColumnElement[str], text: str) -> ColumnElement[bool]:
+    """Both sides in lower case as the database has it; in the form for which it uses an index."""
+    if connection.dialect.name == "postgresql":
+        pattern = re.sub(r"([\\%_])", r"\\\1", text) + "%"
+        return column.like(func.lower(pattern))
+    begin = func.lower(literal(text))
+    return and_(column >= begin, column < begin.concat(_LAST_CHARACTER))
