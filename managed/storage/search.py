@@ -16,11 +16,13 @@ from sqlalchemy import (
     union,
 )
 
-from managed.domain.servers import Server, ServerStatus
+from managed.domain.servers import Server
 from managed.storage.database import reading
+from managed.storage.inventory import PRESENT
 from managed.storage.rows import server_from_row
 from managed.storage.tables import customers, servers
 
+_FEW_CUSTOMERS = 300
 _LAST_CHARACTER = "\U0010ffff"
 
 
@@ -31,30 +33,34 @@ def search_servers(
     with the text, in whatever case.
     """
     with reading(engine) as connection:
-        of_customer = select(customers.c.id).where(
-            _begins(connection, func.lower(customers.c.name), text)
-        )
         # Each by an index of its own and no longer than the page: an OR of them would be neither.
-        found = union(
-            *(
-                select(_page(condition, after_name, limit).subquery())
-                for condition in (
-                    _begins(connection, servers.c.name, text),
-                    _begins(connection, servers.c.address, text),
-                    servers.c.customer_id.in_(of_customer),
-                )
-            )
-        ).subquery()
+        conditions = (
+            _begins(connection, servers.c.name, text),
+            _begins(connection, servers.c.address, text),
+            _is_of_customer(connection, text),
+        )
+        pages = [_page(condition, after_name, limit).subquery() for condition in conditions]
+        found = union(*(select(page) for page in pages)).subquery()
         query = select(servers).join(found, found.c.id == servers.c.id)
         rows = connection.execute(query.order_by(servers.c.name).limit(limit))
         return [server_from_row(row) for row in rows]
 
 
+def _is_of_customer(connection: Connection, text: str) -> ColumnElement[bool]:
+    """Of few customers the servers are looked up; of many, the walk through all servers by name
+    soon comes upon enough of them.
+    """
+    found = select(customers.c.id).where(_begins(connection, func.lower(customers.c.name), text))
+    few = connection.scalars(found.limit(_FEW_CUSTOMERS + 1)).all()
+    if len(few) <= _FEW_CUSTOMERS:
+        return servers.c.customer_id.in_(few)
+    return servers.c.customer_id.in_(found)
+
+
 def _page(condition: ColumnElement[bool], after_name: str, limit: int) -> Select[tuple[str, str]]:
-    is_present = servers.c.status != ServerStatus.DELETED.value
     return (
         select(servers.c.id, servers.c.name)
-        .where(is_present, servers.c.name > after_name, condition)
+        .where(PRESENT, servers.c.name > after_name, condition)
         .order_by(servers.c.name)
         .limit(limit)
     )

@@ -53,11 +53,14 @@ plans = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+# Of plain characters, in their order: so one index serves pages and searches by a name's begin.
+_NAME = String(63).with_variant(String(63, collation="C"), "postgresql")
+
 servers = Table(
     "servers",
     metadata,
     id_column(),
-    Column("name", String(63), nullable=False),
+    Column("name", _NAME, nullable=False),
     Column("origin", String(16), nullable=False),
     Column("status", String(16), nullable=False),
     Column("address", String(253), nullable=False),
@@ -80,7 +83,6 @@ servers = Table(
         postgresql_where=text("status <> 'deleted'"),
     ),
     Index("ix_servers_customer", "customer_id"),
-    Index("ix_servers_name_begin", "name", postgresql_ops={"name": "text_pattern_ops"}),
     Index("ix_servers_address_begin", "address", postgresql_ops={"address": "text_pattern_ops"}),
 )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine as Database
-from sqlalchemy import text, update
+from sqlalchemy import event, update
 
 from managed.domain.customers import Customer
 from managed.domain.servers import ServerStatus
@@ -74,22 +75,24 @@ def test_the_deleted_are_not_found(database: Database) -> None:
 
 
 @pytest.mark.usefixtures("names")
-def test_every_way_of_finding_has_an_index(database: Database) -> None:
-    """With statistics of many rows the planner would choose it; here it is made to."""
-    with writing(database) as connection:
-        if database.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL enable_seqscan = off"))
-        for table, condition in (
-            ("servers", "name LIKE 'sho%'"),
-            ("servers", "address LIKE '10.0%'"),
-            ("customers", "lower(name) LIKE 'sho%'"),
-        ):
-            if database.dialect.name == "sqlite":
-                column = condition.partition(" ")[0]
-                condition = f"{column} >= 'a' AND {column} < 'b'"
-                explain = "EXPLAIN QUERY PLAN"
-            else:
-                explain = "EXPLAIN"
-            query = text(f"{explain} SELECT * FROM {table} WHERE {condition}")  # noqa: S608
-            plan = "\n".join(str(row) for row in connection.execute(query))
-            assert "_begin" in plan, plan
+def test_sqlite_walks_through_no_table(database: Database) -> None:
+    """PostgreSQL chooses by the size of tables: that is measured by bench.api."""
+    if database.dialect.name == "postgresql":
+        pytest.skip("six servers are quicker read than looked up")
+    asked: list[tuple[str, Any]] = []
+
+    def note(*given: Any) -> None:
+        asked.append((given[2], given[3]))
+
+    event.listen(database, "before_cursor_execute", note)
+    search_servers(database, "sho")
+    event.remove(database, "before_cursor_execute", note)
+    queries = [one for one in asked if one[0].startswith("SELECT")]
+    assert len(queries) == 2
+    with database.connect() as connection:
+        for statement, parameters in queries:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            steps = [row.detail for row in plan]
+            tables = [step for step in steps if "servers" in step or "customers" in step]
+            assert tables
+            assert all("USING" in step for step in tables), tables

@@ -23,12 +23,14 @@ def upgrade() -> None:
     op.create_index("ix_jobs_created", "jobs", ["created_at", "id"])
     op.create_index("ix_jobs_kind_created", "jobs", ["kind", "created_at", "id"])
     op.create_index("ix_jobs_status_created", "jobs", ["status", "created_at", "id"])
-    for column in ("name", "address"):
-        op.create_index(
-            f"ix_servers_{column}_begin",
-            "servers",
-            [column],
-            postgresql_ops={column: "text_pattern_ops"},
-        )
-    operators = "text_pattern_ops" if op.get_bind().dialect.name == "postgresql" else ""
+    op.create_index(
+        "ix_servers_address_begin",
+        "servers",
+        ["address"],
+        postgresql_ops={"address": "text_pattern_ops"},
+    )
+    is_postgresql = op.get_bind().dialect.name == "postgresql"
+    operators = "text_pattern_ops" if is_postgresql else ""
     op.execute(f"CREATE INDEX ix_customers_name_begin ON customers (lower(name) {operators})")
+    if is_postgresql:
+        op.execute('ALTER TABLE servers ALTER COLUMN name TYPE VARCHAR(63) COLLATE "C"')
