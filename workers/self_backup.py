@@ -42,17 +42,25 @@ class SelfBackup:
     def _back_up(self) -> None:
         try:
             manifest = self._installation.copies.take()
+        except ManagedError as error:
+            log.error("self_backup_failed", error=error.code, detail=error.message)
+            self._note(error.message)
+        except Exception as error:
+            log.exception("self_backup_defect")
+            self._note(type(error).__name__)
+        else:
             log.info("self_backup_taken", copy=manifest.name, size=manifest.sealed_size)
+            self._prune()
+
+    def _prune(self) -> None:
+        """Copies that stay too long are no failure of the one that was taken."""
+        try:
             for name in self._installation.copies.prune(self._installation.keep_rule):
                 log.info("self_backup_removed", copy=name)
         except ManagedError as error:
-            log.error("self_backup_failed", error=error.code, detail=error.message)
-            self._note(error)
-        except Exception:
-            log.exception("self_backup_defect")
+            log.warning("self_backups_not_pruned", error=error.code, detail=error.message)
 
-    def _note(self, error: ManagedError) -> None:
+    def _note(self, error: str) -> None:
         """Also what kept a copy from being begun, a master key that is gone, say."""
-        now = self._installation.clock()
         with suppress(ManagedError):
-            self._installation.self_backup.note_failure(error.message, now)
+            self._installation.self_backup.note_failure(error, self._installation.clock())
