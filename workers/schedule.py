@@ -32,6 +32,7 @@ from workers.openings import Openings
 from workers.poller import Poller
 from workers.queue import send
 from workers.replies import TicketReplies
+from workers.self_backup import SelfBackup
 
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ _WINDOWS = timedelta(seconds=5)
 _MISSED = timedelta(minutes=1)
 _REPLIES = timedelta(seconds=5)
 _HOUSEKEEPING = timedelta(hours=1)
+_SELF_BACKUP = timedelta(minutes=1)
 _AFTER_A_FAILURE = timedelta(minutes=1)
 _LONGEST_PAUSE = timedelta(hours=6)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -79,6 +81,7 @@ class Clock:
             Duty("forget_answers", self._forget_answers, _HOUSEKEEPING),
             Duty("tell", notices.tell, _EVERY_TICK),
             Duty("forget_notifications", notices.forget, _HOUSEKEEPING),
+            Duty("self_backup", SelfBackup(installation).start_if_due, _SELF_BACKUP),
         ]
 
     def tick(self) -> None:
@@ -95,6 +98,11 @@ class Clock:
             attempt("send_job", lambda job_id: send(self._installation, job_id), job_id)
 
     def _end_sessions(self, now: datetime) -> None:
+        """None in a pause: it starts a server, and after a restore of the control plane the session
+        on record may have ended long ago.
+        """
+        if self._installation.windows.pause() is not None:
+            return
         for session in self._installation.sessions.expired(now):
             attempt("end_session", lambda session: self._end_session(session, now), session)
 

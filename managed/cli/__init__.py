@@ -18,6 +18,7 @@ from typer.exceptions import Abort, TyperException
 from managed.cli import (
     access,
     cells,
+    control_plane,
     images,
     jobs,
     lab,
@@ -59,6 +60,7 @@ def common(
 
 service.add_to(app)
 restores.add_to(servers.app, snapshots.app)
+control_plane.add_to(app)
 for name, commands in (
     ("servers", servers.app),
     ("jobs", jobs.app),

@@ -12,6 +12,12 @@ from typing import Final
 from managed.domain.errors import EvidenceMissing, Json
 from managed.domain.secrets import Secret
 
+REPOSITORIES: Final = "repositories/"
+"""Below it each server's repository is in the folder of its account."""
+
+MANIFESTS: Final = "manifests/"
+"""Below it the manifests are kept: by the server's account, then by the snapshot's id."""
+
 _SNAPSHOT_ID: Final = re.compile(r"[0-9a-f]{64}")
 _LARGEST_COUNT: Final = 2**63 - 1
 
@@ -146,7 +152,7 @@ def kept_manifest(account: str, snapshot_id: str, content: bytes) -> KeptObject:
     claims later, no manifest is ever overwritten by another one.
     """
     digest = hashlib.sha256(content).hexdigest()
-    return KeptObject(f"manifests/{account}/{snapshot_id}/{digest}.jsonl.gz", digest)
+    return KeptObject(f"{MANIFESTS}{account}/{snapshot_id}/{digest}.jsonl.gz", digest)
 
 
 def kept_layout(account: str, snapshot_id: str, content: bytes) -> KeptObject:

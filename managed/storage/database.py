@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -12,8 +11,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from managed.domain.errors import Unavailable
+from managed.storage.schema import upgrade
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 # Several tries fit into a third of a usual lease (30 s), the time in which it is to be renewed.
 PATIENCE_SECONDS = 4.0
 
@@ -77,15 +76,9 @@ def _open_sqlite(url: str, patience: float) -> Engine:
 
 def migrate(engine: Engine) -> None:
     """Bring the schema to this version; a database that is up to date is left as it is."""
-    from alembic import command  # only here: it takes long to load, and most processes never do
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
     with writing(engine) as connection:
         take_time(connection)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        upgrade(connection)
 
 
 def take_time(connection: Connection) -> None:
@@ -107,6 +100,20 @@ def reading(engine: Engine) -> Iterator[Connection]:
     with _translated(), engine.connect() as plain:
         connection = plain.execution_options(reads_only=True)
         with connection.begin():
+            yield connection
+
+
+@contextmanager
+def reading_snapshot(engine: Engine) -> Iterator[Connection]:
+    """One transaction that only reads, as long as it likes, and sees the database as it is at its
+    first statement. Others go on writing beside it.
+    """
+    with _translated(), engine.connect() as plain:
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        is_postgresql = engine.dialect.name == "postgresql"
+        connection = plain.execution_options(reads_only=True, **(options if is_postgresql else {}))
+        with connection.begin():
+            take_time(connection)
             yield connection
 
 

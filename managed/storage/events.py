@@ -82,12 +82,37 @@ class EventLog:
         """
         if self._engine.dialect.name != "postgresql":
             return
-        first = datetime(now.year, now.month, 1, tzinfo=UTC)
+        first = _month_of(now)
         for _ in range(months):
-            after = datetime(first.year + first.month // 12, first.month % 12 + 1, 1, tzinfo=UTC)
             with writing(self._engine) as connection:
-                _make_partition(connection, first, after)
-            first = after
+                _make_partition(connection, first, _month_after(first))
+            first = _month_after(first)
+
+
+def make_empty_partitions(connection: Connection, since: datetime, until: datetime) -> None:
+    """On PostgreSQL, one for each month from that of `since` to that of `until`, before there is
+    any event: inside a transaction that nobody else waits for.
+    """
+    first = _month_of(since)
+    while first <= until:
+        after = _month_after(first)
+        bounds = f"FROM ('{first:%Y-%m-%d}+00') TO ('{after:%Y-%m-%d}+00')"
+        name = _partition_name(first)
+        connection.execute(text(f"CREATE TABLE {name} PARTITION OF events FOR VALUES {bounds}"))
+        first = after
+
+
+def _month_of(moment: datetime) -> datetime:
+    utc = moment.astimezone(UTC)
+    return datetime(utc.year, utc.month, 1, tzinfo=UTC)
+
+
+def _month_after(first: datetime) -> datetime:
+    return datetime(first.year + first.month // 12, first.month % 12 + 1, 1, tzinfo=UTC)
+
+
+def _partition_name(first: datetime) -> str:
+    return f"events_{first:%Y_%m}"
 
 
 def _make_partition(connection: Connection, first: datetime, after: datetime) -> None:
@@ -96,7 +121,7 @@ def _make_partition(connection: Connection, first: datetime, after: datetime) ->
     Beside writers only the default partition is locked out of the way: a CREATE TABLE … PARTITION
     OF would lock all events. Who else makes partitions waits for us at the first lock.
     """
-    name = f"events_{first:%Y_%m}"
+    name = _partition_name(first)
     take_time(connection)
     connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
     connection.execute(text("LOCK TABLE ONLY events IN SHARE UPDATE EXCLUSIVE MODE"))

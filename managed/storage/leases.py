@@ -36,7 +36,7 @@ from managed.storage.rows import DO, UNDO, job_from_row, steps_of
 from managed.storage.tables import job_steps, jobs
 from managed.storage.waiting import wake_to_stop
 
-_NO_STEP: dict[str, Any] = {
+NO_STEP: dict[str, Any] = {
     "started_step": "",
     "step_started_at": None,
     "step_attempt": 1,
@@ -126,7 +126,7 @@ class LeasedJobs:
         with writing(self._engine) as connection:
             if job.started_step != step:
                 _update(
-                    connection, job, **{**_NO_STEP, "started_step": step, "step_started_at": now}
+                    connection, job, **{**NO_STEP, "started_step": step, "step_started_at": now}
                 )
             return _reread(connection, job)
 
@@ -140,7 +140,7 @@ class LeasedJobs:
         of a step exactly once. A second record of the same step is refused by the database.
         """
         with writing(self._engine) as connection:
-            _update(connection, job, **_NO_STEP, warnings=[*job.warnings, *warnings])
+            _update(connection, job, **NO_STEP, warnings=[*job.warnings, *warnings])
             _insert_step(connection, job, result)
             events.append(connection, job.job_id, [_event_of(result)])
             return _reread(connection, job)
@@ -207,7 +207,7 @@ class LeasedJobs:
         done.
         """
         with writing(self._engine) as connection:
-            _update(connection, job, **_NO_STEP, verdict=verdict.value, error=dict(error))
+            _update(connection, job, **NO_STEP, verdict=verdict.value, error=dict(error))
             if cut_off is not None:
                 _insert_step(connection, job, cut_off)
             begun: dict[str, Json] = {"verdict": verdict.value, **error}
@@ -224,7 +224,7 @@ class LeasedJobs:
             _update(
                 connection,
                 job,
-                **_NO_STEP,
+                **NO_STEP,
                 status=status.value,
                 finished_at=now,
                 lease_expires_at=None,

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, delete, insert, text
+from sqlalchemy import Engine, delete, text
 
-from managed.domain.audit import FIRST_HASH
 from managed.storage.database import writing
-from managed.storage.tables import audit_head, metadata
+from managed.storage.tables import metadata
 
 _PARTITIONS = """
 SELECT inhrelid::regclass::text FROM pg_inherits
@@ -61,7 +60,6 @@ def empty(database: Engine) -> None:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         for table in reversed(metadata.sorted_tables):
             connection.execute(delete(table))
-        connection.execute(insert(audit_head).values(id=1, number=0, hash=FIRST_HASH))
 
 
 def _run(*command: str) -> None:

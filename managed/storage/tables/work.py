@@ -87,7 +87,10 @@ jobs = Table(
         sqlite_where=text("status = 'queued' AND NOT holds_server"),
         postgresql_where=text("status = 'queued' AND NOT holds_server"),
     ),
-    Index("ix_jobs_server_created", "server_id", "created_at"),
+    Index("ix_jobs_server_created", "server_id", "created_at", "id"),
+    Index("ix_jobs_created", "created_at", "id"),
+    Index("ix_jobs_kind_created", "kind", "created_at", "id"),
+    Index("ix_jobs_status_created", "status", "created_at", "id"),
     Index(
         "ix_jobs_open",
         "status",

@@ -166,9 +166,9 @@ class World:
             "{job_id}": lambda: (
                 self.bench.installation.queue.find(server_id=self.server.server_id)[0].job_id
             ),
-            "{snapshot_id}": lambda: self.bench.installation.catalogue.of_server(
-                self.server.server_id
-            )[0].snapshot_id,
+            "{snapshot_id}": lambda: (
+                self.bench.installation.catalogue.of_server(self.server.server_id)[0].snapshot_id
+            ),
             "{customer}": lambda: self.anna.customer_id,
             "{window_id}": self.new_window,
             "{node_id}": lambda: "local",

@@ -95,6 +95,20 @@ def test_a_job_whose_server_nobody_holds_gets_it_at_a_tick(stage: Stage, sent: l
     assert sent == [job.job_id]
 
 
+def test_in_a_pause_no_session_is_ended(stage: Stage) -> None:
+    stage.abandoned_session()
+    stage.bench.clock.pass_time(hours=2)
+    windows, database = stage.installation.windows, stage.bench.database
+    with writing(database) as connection:
+        windows.begin_pause(connection, "restored", "restore-self", stage.bench.clock())
+    stage.clock.tick()
+    assert stage.attempts() == []
+    with writing(database) as connection:
+        windows.end_pause(connection)
+    stage.clock.tick()
+    assert len(stage.attempts()) == 1
+
+
 def test_a_duty_that_fails_stops_no_other_and_is_tried_again(
     stage: Stage, sent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
