@@ -1,0 +1,76 @@
+"""The whole matrix: `python -m tests.kill_matrix`, or `make kill-matrix`. Takes about an hour.
+
+Writes docs/kill-matrix.md. Exit status 1 when a job did not end well; its kills are then carried
+out once more, one to a job, to tell which of them it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from managed.domain.jobs import JobKind
+from tests.kill_matrix.boundaries import boundaries_of
+from tests.kill_matrix.lanes import carry_out_all, managed_cells
+from tests.kill_matrix.plans import Carried, rotations, singles
+from tests.kill_matrix.report import Circumstances, matrix
+from tests.kill_matrix.running import clean_run
+from tests.kill_matrix.victims import Killer
+
+_REPOSITORY = Path(__file__).parents[2]
+_REPORT = _REPOSITORY / "docs" / "kill-matrix.md"
+_KINDS = (JobKind.PATCH, JobKind.BACKUP)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lanes", type=int, default=3, help="servers at a time")
+    parser.add_argument("--singly", action="store_true", help="one kill to a job; takes hours")
+    parser.add_argument("--report", type=Path, default=_REPORT)
+    given = parser.parse_args()
+    state = Path(os.environ.get("MANAGED_TEST_STATE", _REPOSITORY / "var" / "cells"))
+    began, commit = time.monotonic(), _commit()
+    with (
+        tempfile.TemporaryDirectory(prefix="kill-matrix-") as directory,
+        managed_cells(given.lanes, state, Path(directory)) as (installation, servers),
+    ):
+        plans = []
+        for kind in _KINDS:
+            waiting = set.union(*(clean_run(kind, server) for server in servers))
+            plans += rotations(boundaries_of(kind, waiting))
+        if given.singly:
+            plans = [single for plan in plans for single in singles(plan)]
+        killer = Killer(installation)
+        carried = carry_out_all(plans, servers, killer, _say)
+        again = [single for found in carried if found.problems for single in singles(found.plan)]
+        if not given.singly:
+            carried += carry_out_all(again, servers, killer, _say)
+    run = Circumstances(datetime.now(UTC), commit, time.monotonic() - began, given.lanes)
+    given.report.write_text(matrix(carried, run))
+    return 1 if any(found.problems for found in carried) else 0
+
+
+def _say(carried: Carried) -> None:
+    said = "; ".join(carried.problems) or "well"
+    sys.stdout.write(f"{carried.plan.kind} {carried.job_id} {carried.seconds:.0f} s: {said}\n")
+    for each in carried.kills:
+        seconds = "" if each.seconds is None else f"{each.seconds:.0f} s"
+        sys.stdout.write(
+            f"    {each.kill.boundary}: {each.kill.victim} ({each.processes}) {seconds}\n"
+        )
+    sys.stdout.flush()
+
+
+def _commit() -> str:
+    command = ("git", "-C", str(_REPOSITORY), "rev-parse", "--short", "HEAD")
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
