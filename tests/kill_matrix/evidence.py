@@ -21,6 +21,7 @@ from managed.workflows.registry import current_workflow
 from tests.kill_matrix.servers import PACKAGES, ManagedCell
 from tests.kill_matrix.victims import Victim
 
+_RUN_NUMBERS = "SELECT run_numbers FROM jobs WHERE id = %s"
 _RUNS = "var/lib/managed/runs"
 _HELD = """
 SELECT count(*) FROM jobs WHERE server_id = %s
@@ -72,9 +73,7 @@ def _of_record(server: ManagedCell, job: dict[str, Any]) -> Iterator[str]:
 def _of_runs(server: ManagedCell, job: dict[str, Any], runner_was_killed: bool) -> Iterator[str]:
     """Only a run that was lost may have a successor."""
     with psycopg.connect(server.installation.cluster.connection) as database:
-        row = database.execute(
-            "SELECT run_numbers FROM jobs WHERE id = %s", (job["id"],)
-        ).fetchone()
+        row = database.execute(_RUN_NUMBERS, (job["id"],)).fetchone()
     numbers = row[0] if row else {}
     if any(number > 1 for number in numbers.values()) and not runner_was_killed:
         yield f"there were several runs although none was killed: {numbers}"

@@ -1,4 +1,4 @@
-"""An installation with several servers, on each of which plans are carried out one after another."""
+"""An installation with several servers; on each of them plans are carried out, one by one."""
 
 from __future__ import annotations
 

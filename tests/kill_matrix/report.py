@@ -36,7 +36,7 @@ many seconds later, and that in the end
 
 *before* a step: the step before it is on record, its own beginning is not. *while* it waits: no
 worker holds the job. *after* it: its work is done and nothing of that is on record. *end*: all
-steps are on record, the job's end is not. "–": there was nothing to kill at that moment (no run at
+steps are on record, the job's end is not. "-": there was nothing to kill at that moment (no run at
 work, nobody connected).
 """
 
@@ -70,8 +70,8 @@ def _circumstances(carried: Sequence[Carried], run: Circumstances) -> str:
     died = [each for each in kills if each.processes]
     well = sum(1 for found in carried if not found.problems)
     return (
-        f"\nRun of {run.at:%Y-%m-%d %H:%M} UTC, commit {run.commit}, {run.seconds / 60:.0f} minutes,"
-        f" {run.lanes} servers at a time. {_versions()}.\n\n"
+        f"\nRun of {run.at:%Y-%m-%d %H:%M} UTC, commit {run.commit},"
+        f" {run.seconds / 60:.0f} minutes, {run.lanes} servers at a time. {_versions()}.\n\n"
         f"**{well} of {len(carried)} jobs ended well; {len(died)} kills"
         f" of {len(kills)} places.**\n"
     )
@@ -110,7 +110,7 @@ def verdict(killed: Killed, found: Carried) -> str:
     if found.problems:
         return "**fault**"
     if killed.processes == 0:
-        return "–"
+        return "-"
     return f"ok {killed.seconds:.0f} s"
 
 

@@ -1,4 +1,4 @@
-"""Servers of the matrix: cells under management, with updates that wait and a reboot that is due."""
+"""Servers of the matrix: cells under management, with updates that wait and ask for a reboot."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 
-from managed.drivers.processes import descendants, process_status, running_processes
+from managed.drivers.processes import process_status, running_processes
 from managed.lab import cell_processes
 from managed.lab.cells import Cell
 from tests.support.embedded import argv_of
@@ -69,9 +69,9 @@ class Killer:
         process = self._installation.parts[part]
         if not process.is_running or process.pid is None:
             return 0
-        family = descendants(process.pid, running_processes())
+        children = [p.pid for p in running_processes() if p.parent == process.pid]
         killed = _kill([process.pid])
-        _wait_for_end(family)
+        _wait_for_end(children)
         return killed
 
     def _stop_database(self) -> int:

@@ -1,4 +1,4 @@
-"""A small repository of packages, served over HTTP on loopback, with versions that tests publish."""
+"""A small repository of packages, served over HTTP on loopback, to publish new versions in."""
 
 from __future__ import annotations
 

@@ -1,14 +1,12 @@
-"""A whole installation as production has it: PostgreSQL, Redis, S3, gateway, API, worker, clock, all
-real processes on loopback. What dies is started again, as a service manager would do it.
+"""A whole installation as production has it: PostgreSQL, Redis, S3, gateway, API, worker, clock,
+all real processes on loopback. What dies is started again, as a service manager would do it.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,6 +27,7 @@ from managed.lab.s3_server import S3ServerSettings, s3_server
 from managed.settings import Settings
 from managed.wiring import open_installation, prepare_installation
 from tests.support.postgres import PostgresCluster, postgres_cluster
+from tests.support.runtime import short_directory
 from tests.support.storage import restic_binary
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -81,10 +80,8 @@ def live_installation(
     """These parts, all of them serving; `options` are settings. Nothing stays when it is left."""
     with ExitStack() as stack:
         cluster = stack.enter_context(postgres_cluster(postgres_options))
-        directory = Path(tempfile.mkdtemp(prefix="managed-live-"))
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory = stack.enter_context(short_directory())
         settings = _settings(directory, cluster, options)
-        stack.callback(shutil.rmtree, settings.runtime, ignore_errors=True)
         prepare_installation(settings)
         parts = {part: process for part, process in _processes(settings) if part in wanted}
         installation = LiveInstallation(settings, cluster, parts)
