@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,8 @@ def main() -> int:
     parser.add_argument("--singly", action="store_true", help="one kill to a job; takes hours")
     parser.add_argument("--report", type=Path, default=_REPORT)
     given = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(1))
     state = Path(os.environ.get("MANAGED_TEST_STATE", _REPOSITORY / "var" / "cells"))
     began, commit = time.monotonic(), _commit()
     with (

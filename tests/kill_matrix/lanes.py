@@ -79,7 +79,7 @@ def carry_out_all(
                 done.append(carried)
                 report(carried)
 
-    threads = [threading.Thread(target=work, args=(server,)) for server in servers]
+    threads = [threading.Thread(target=work, args=(server,), daemon=True) for server in servers]
     for thread in threads:
         thread.start()
     for thread in threads:

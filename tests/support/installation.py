@@ -113,7 +113,7 @@ def _processes(settings: Settings) -> Iterator[tuple[Part, ServerProcess]]:
     yield Part.S3, _s3(settings, store)
     yield Part.GATEWAY, gateway_server(gateway)
     yield Part.API, _python(settings, Part.API, "-m", "api")
-    worker = ("-m", "celery", "-A", "workers.app", "worker", "--loglevel", "warning")
+    worker = ("-m", "celery", "-A", worker_app, "worker", "--loglevel", "warning")
     yield Part.WORKER, _python(settings, Part.WORKER, *worker)
     yield Part.CLOCK, _python(settings, Part.CLOCK, "-m", "workers.schedule")
 
