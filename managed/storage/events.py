@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     Connection,
     Engine,
     MetaData,
+    Row,
     and_,
     delete,
     func,
@@ -35,14 +37,23 @@ def append(connection: Connection, job_id: str, new: Sequence[NewEvent]) -> None
         update(jobs)
         .where(jobs.c.id == job_id)
         .values(event_seq=jobs.c.event_seq + len(new))
-        .returning(jobs.c.event_seq, jobs.c.server_id)
+        .returning(jobs.c.id, jobs.c.event_seq, jobs.c.server_id)
     ).one()
+    store_numbered(connection, row, new)
+
+
+def store_numbered(connection: Connection, row: Row[Any], new: Sequence[NewEvent]) -> None:
+    """Store events for which the caller has raised the job's `event_seq` by their number, in this
+    transaction; `row` is the job's row after it.
+    """
+    if not new:
+        return
     first = row.event_seq - len(new) + 1
     connection.execute(
         insert(events),
         [
             {
-                "job_id": job_id,
+                "job_id": row.id,
                 "seq": first + index,
                 "at": event.at,
                 "server_id": row.server_id,

@@ -135,10 +135,8 @@ class Engine:
     def _try(self, job: Job, way: _Way, heartbeat: Heartbeat) -> Job | Closing:
         """One try of a step or of its undo, recorded when it comes to an end."""
         step = way.step
-        first_time = job.started_step != way.started_as
-        job = self.store.start_step(job, way.started_as, self.clock())
-        if first_time:
-            heartbeat.emit(way.begun, {"step": step.name})
+        with heartbeat.said() as said:
+            job = self.store.start_step(job, way.started_as, self.clock(), said)
         context = self._context(job, heartbeat)
         try:
             outcome = self._guarded(context, way)
@@ -150,9 +148,9 @@ class Engine:
             return partial(self._park, job, step, outcome)
         for warning in outcome.warnings:
             heartbeat.emit("warning", {"step": step.name, "message": warning})
-        heartbeat.flush()
         result = self._step_result(job, step.name, way.done, outcome.result)
-        return self.store.record_step(job, result, outcome.warnings)
+        with heartbeat.said() as said:
+            return self.store.record_step(job, result, outcome.warnings, said)
 
     def _after_error(
         self, tried: StepContext, way: _Way, error: ManagedError, heartbeat: Heartbeat
@@ -162,18 +160,18 @@ class Engine:
         match after_error(job, step.plan, step.retry, error, began=tried.now, now=now):
             case TryAgain(at):
                 attempt: dict[str, Json] = {"attempt": job.step_attempt, "at": at.isoformat()}
-                said = {"step": step.name, **attempt, **error.as_json()}
-                heartbeat.emit("step_retry", said)
+                retry = {"step": step.name, **attempt, **error.as_json()}
+                heartbeat.emit("step_retry", retry)
                 return partial(self._retry_later, for_next_try(job, error, now=now, at=at))
             case GiveUp(reason) if job.verdict is None:
-                said = {"step": step.name, "gave_up": reason, **error.as_json()}
-                heartbeat.emit("step_failed", said)
+                failure = {"step": step.name, "gave_up": reason, **error.as_json()}
+                heartbeat.emit("step_failed", failure)
                 return self._begin_undo(job, *verdict_after(job, step.plan, error), heartbeat)
             case GiveUp():
-                heartbeat.flush()
                 failed = self._step_result(job, step.name, StepStatus.UNDO_FAILED, {}, error)
                 warning = f"undo of {step.name}: {error.message}"
-                return self.store.record_step(job, failed, [warning])
+                with heartbeat.said() as said:
+                    return self.store.record_step(job, failed, [warning], said)
 
     def _begin_undo(
         self, job: Job, verdict: JobStatus, error: ManagedError, heartbeat: Heartbeat
@@ -283,7 +281,6 @@ class _Way:
     step: Step
     work: StepFunction
     started_as: str
-    begun: str
     done: StepStatus
 
 
@@ -294,7 +291,7 @@ def _bounded(outcome: Outcome) -> Outcome:
 
 
 def _way_of(step: Step) -> _Way:
-    return _Way(step, step.run, step.name, "step_started", StepStatus.DONE)
+    return _Way(step, step.run, step.name, StepStatus.DONE)
 
 
 def _undo_of(step: Step) -> _Way:
@@ -302,4 +299,4 @@ def _undo_of(step: Step) -> _Way:
         undone = None if step.undo is None else step.undo(context)
         return Done() if undone is None else undone
 
-    return _Way(step, work, UNDO_PREFIX + step.name, "undo_started", StepStatus.UNDONE)
+    return _Way(step, work, UNDO_PREFIX + step.name, StepStatus.UNDONE)

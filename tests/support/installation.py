@@ -75,6 +75,7 @@ def api_url(settings: Settings) -> str:
 def live_installation(
     wanted: tuple[Part, ...] = tuple(Part),
     postgres_options: str = "-c max_connections=100",
+    worker_app: str = "workers.app",
     **options: object,
 ) -> Iterator[LiveInstallation]:
     """These parts, all of them serving; `options` are settings. Nothing stays when it is left."""
@@ -83,7 +84,9 @@ def live_installation(
         directory = stack.enter_context(short_directory())
         settings = _settings(directory, cluster, options)
         prepare_installation(settings)
-        parts = {part: process for part, process in _processes(settings) if part in wanted}
+        parts = {
+            part: process for part, process in _processes(settings, worker_app) if part in wanted
+        }
         installation = LiveInstallation(settings, cluster, parts)
         stack.enter_context(_supervised(installation))
         yield installation
@@ -104,7 +107,7 @@ def _settings(directory: Path, cluster: PostgresCluster, options: dict[str, obje
     return Settings(**{**given, **options})  # type: ignore[arg-type]
 
 
-def _processes(settings: Settings) -> Iterator[tuple[Part, ServerProcess]]:
+def _processes(settings: Settings, worker_app: str) -> Iterator[tuple[Part, ServerProcess]]:
     store = open_installation(settings).bucket_settings
     gateway = GatewaySettings(
         store, settings.gateway, settings.gateway_accounts, _log(settings, Part.GATEWAY)
