@@ -13,7 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from managed.domain.jobs import JobKind
@@ -22,7 +25,7 @@ from tests.kill_matrix.lanes import carry_out_all, managed_cells
 from tests.kill_matrix.plans import Carried, rotations, singles
 from tests.kill_matrix.report import Circumstances, matrix
 from tests.kill_matrix.running import clean_run
-from tests.kill_matrix.victims import Killer
+from tests.kill_matrix.servers import ManagedCell
 
 _REPOSITORY = Path(__file__).parents[2]
 _REPORT = _REPOSITORY / "docs" / "kill-matrix.md"
@@ -31,7 +34,8 @@ _KINDS = (JobKind.PATCH, JobKind.BACKUP)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lanes", type=int, default=3, help="servers at a time")
+    parser.add_argument("--installations", type=int, default=2)
+    parser.add_argument("--lanes", type=int, default=2, help="servers of each installation")
     parser.add_argument("--singly", action="store_true", help="one kill to a job; takes hours")
     parser.add_argument("--report", type=Path, default=_REPORT)
     given = parser.parse_args()
@@ -39,24 +43,30 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(1))
     state = Path(os.environ.get("MANAGED_TEST_STATE", _REPOSITORY / "var" / "cells"))
     began, commit = time.monotonic(), _commit()
-    with (
-        tempfile.TemporaryDirectory(prefix="kill-matrix-") as directory,
-        managed_cells(given.lanes, state, Path(directory)) as (installation, servers),
-    ):
-        plans = []
-        for kind in _KINDS:
-            waiting = set.union(*(clean_run(kind, server) for server in servers))
-            plans += rotations(boundaries_of(kind, waiting))
-        if given.singly:
-            plans = [single for plan in plans for single in singles(plan)]
-        killer = Killer(installation)
-        carried = carry_out_all(plans, servers, killer, _say)
-        again = [single for found in carried if found.problems for single in singles(found.plan)]
-        if not given.singly:
-            carried += carry_out_all(again, servers, killer, _say)
-    run = Circumstances(datetime.now(UTC), commit, time.monotonic() - began, given.lanes)
+    with ExitStack() as stack:
+        servers = []
+        for _ in range(given.installations):
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="kill-matrix-"))
+            servers += stack.enter_context(managed_cells(given.lanes, state, Path(directory)))
+        carried = _carry_out(servers, given.singly)
+    seconds = time.monotonic() - began
+    run = Circumstances(datetime.now(UTC), commit, seconds, given.installations, given.lanes)
     given.report.write_text(matrix(carried, run))
     return 1 if any(found.problems for found in carried) else 0
+
+
+def _carry_out(servers: list[ManagedCell], singly: bool) -> list[Carried]:
+    """Every kill; those of jobs that did not end well once more, one to a job."""
+    plans = []
+    for kind in _KINDS:
+        with ThreadPoolExecutor(len(servers)) as threads:
+            waiting = set.union(*threads.map(partial(clean_run, kind), servers))
+        plans += rotations(boundaries_of(kind, waiting))
+    if singly:
+        return carry_out_all([one for plan in plans for one in singles(plan)], servers, _say)
+    carried = carry_out_all(plans, servers, _say)
+    again = [one for found in carried if found.problems for one in singles(found.plan)]
+    return carried + carry_out_all(again, servers, _say)
 
 
 def _say(carried: Carried) -> None:

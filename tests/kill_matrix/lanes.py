@@ -18,7 +18,7 @@ from tests.kill_matrix.servers import ManagedCell, managed_cell
 from tests.kill_matrix.victims import Killer
 from tests.support.apt_repository import apt_repositories
 from tests.support.clean_after import cleaned_after_death
-from tests.support.installation import LiveInstallation, live_installation
+from tests.support.installation import live_installation
 
 # Shorter than usual, so that a job is taken over after seconds and not after half a minute.
 _LEASE_SECONDS = 15
@@ -26,11 +26,9 @@ _RESEND_SECONDS = 10
 
 
 @contextmanager
-def managed_cells(
-    number: int, cells_state: Path, directory: Path
-) -> Iterator[tuple[LiveInstallation, list[ManagedCell]]]:
-    """An installation and so many enrolled cells; nothing of it stays. `cells_state` keeps the
-    cells' root filesystem for the next time.
+def managed_cells(number: int, cells_state: Path, directory: Path) -> Iterator[list[ManagedCell]]:
+    """So many enrolled cells of an installation of their own; nothing of it stays. `cells_state`
+    keeps the cells' root filesystem for the next time.
     """
     names = [f"lane-{index}" for index in range(number)]
     root = build_cell_root(cells_state, "debian-12", resolve_sources(None, None, None, print))
@@ -48,17 +46,16 @@ def managed_cells(
         Holder.install(installation.cluster.connection)
         repositories = stack.enter_context(apt_repositories(directory / "packages", names))
         cells = [start_cell(state, root, name) for name in names]
-        servers = [
-            managed_cell(installation, cell, repository)
+        killer = Killer(installation)
+        yield [
+            managed_cell(installation, killer, cell, repository)
             for cell, repository in zip(cells, repositories, strict=True)
         ]
-        yield installation, servers
 
 
 def carry_out_all(
     plans: Iterable[Plan],
     servers: list[ManagedCell],
-    killer: Killer,
     report: Callable[[Carried], None],
 ) -> list[Carried]:
     """All plans, as many at a time as there are servers; `report` is called after each."""
@@ -74,7 +71,7 @@ def carry_out_all(
                 plan = waiting.get_nowait()
             except queue.Empty:
                 return
-            carried = carry_out(plan, server, killer)
+            carried = carry_out(plan, server)
             with lock:
                 done.append(carried)
                 report(carried)

@@ -48,6 +48,7 @@ class Circumstances:
     at: datetime
     commit: str
     seconds: float
+    installations: int
     lanes: int
 
 
@@ -71,7 +72,8 @@ def _circumstances(carried: Sequence[Carried], run: Circumstances) -> str:
     well = sum(1 for found in carried if not found.problems)
     return (
         f"\nRun of {run.at:%Y-%m-%d %H:%M} UTC, commit {run.commit},"
-        f" {run.seconds / 60:.0f} minutes, {run.lanes} servers at a time. {_versions()}.\n\n"
+        f" {run.seconds / 60:.0f} minutes, {run.installations} installations with"
+        f" {run.lanes} servers each at a time. {_versions()}.\n\n"
         f"**{well} of {len(carried)} jobs ended well; {len(died)} kills"
         f" of {len(kills)} places.**\n"
     )

@@ -9,12 +9,11 @@ from managed.wiring import open_installation
 from tests.kill_matrix.evidence import problems_of
 from tests.kill_matrix.plans import Carried, Killed, Plan
 from tests.kill_matrix.servers import ManagedCell
-from tests.kill_matrix.victims import Killer
 
 _TO_A_BOUNDARY = 300.0
 
 
-def carry_out(plan: Plan, server: ManagedCell, killer: Killer) -> Carried:
+def carry_out(plan: Plan, server: ManagedCell) -> Carried:
     """Run the plan's job and kill as it says; then look what is true."""
     carried = Carried(plan, [Killed(kill) for kill in plan.kills])
     began = time.monotonic()
@@ -22,7 +21,7 @@ def carry_out(plan: Plan, server: ManagedCell, killer: Killer) -> Carried:
         server.prepare(plan.kind)
         server.holder.arm(plan.kills[0].boundary)
         carried.job_id = server.submit(plan.kind)
-        last = _kill_on_the_way(carried, server, killer)
+        last = _kill_on_the_way(carried, server)
         job = server.wait_for_end(carried.job_id, _TO_A_BOUNDARY)
         if last is not None:
             last.note_next()
@@ -38,7 +37,7 @@ def carry_out(plan: Plan, server: ManagedCell, killer: Killer) -> Carried:
     return carried
 
 
-def _kill_on_the_way(carried: Carried, server: ManagedCell, killer: Killer) -> Killed | None:
+def _kill_on_the_way(carried: Carried, server: ManagedCell) -> Killed | None:
     """Stand, kill, arm the next boundary, let go. The last kill that there was."""
     holder, last = server.holder, None
     following = [*carried.kills[1:], None]
@@ -48,7 +47,7 @@ def _kill_on_the_way(carried: Carried, server: ManagedCell, killer: Killer) -> K
             return last
         if last is not None:
             last.note_next()
-        each.processes = killer.kill(each.kill.victim, server.cell)
+        each.processes = server.killer.kill(each.kill.victim, server.cell)
         each.killed_at = time.monotonic()
         if after is not None:
             holder.arm(after.kill.boundary)

@@ -14,6 +14,7 @@ from managed.domain.jobs import JobKind
 from managed.drivers.ssh.shell import SshShell
 from managed.lab.cells import Cell
 from tests.kill_matrix.boundaries import Holder
+from tests.kill_matrix.victims import Killer
 from tests.support.apt_repository import AptRepository, Package
 from tests.support.installation import LiveInstallation
 from tests.support.waiting import wait_until
@@ -40,6 +41,7 @@ class ManagedCell:
     """A cell as a server of the installation. `version` is that of the packages it should have."""
 
     installation: LiveInstallation
+    killer: Killer
     cell: Cell
     repository: AptRepository
     server_id: str
@@ -113,7 +115,7 @@ class ManagedCell:
 
 
 def managed_cell(
-    installation: LiveInstallation, cell: Cell, repository: AptRepository
+    installation: LiveInstallation, killer: Killer, cell: Cell, repository: AptRepository
 ) -> ManagedCell:
     """Bring a cell under management as staff do it: enrolled over the API, our key delivered."""
     _prepare_root(cell, repository)
@@ -131,7 +133,7 @@ def managed_cell(
     keys.write_text(keys.read_text() + enrolled["authorized_keys_line"] + "\n")
     server_id = enrolled["server"]["id"]
     holder = Holder(installation.cluster.connection, server_id)
-    server = ManagedCell(installation, cell, repository, server_id, holder)
+    server = ManagedCell(installation, killer, cell, repository, server_id, holder)
     job = server.wait_for_end(server.submit(JobKind.ENROL))
     if job["status"] != "succeeded":
         raise AssertionError(f"{cell.name} cannot be enrolled: {json.dumps(job['error'])}")

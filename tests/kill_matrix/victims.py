@@ -33,6 +33,7 @@ class Victim(StrEnum):
 
 _OUTAGE_SECONDS = 60.0
 _SECONDS_TO_DIE = 5.0
+_SECONDS_TO_RISE = 5.0
 _PARTS = {
     Victim.WORKER: Part.WORKER,
     Victim.CLOCK: Part.CLOCK,
@@ -65,12 +66,11 @@ class Killer:
         return self._kill_part(_PARTS[victim])
 
     def _kill_part(self, part: Part) -> int:
-        """0 when it is dead already, by another job's kill, and has not been started again yet."""
+        """If another job's kill has just ended it, its successor is killed, whatever it does."""
         process = self._installation.parts[part]
-        if not process.is_running or process.pid is None:
-            return 0
+        wait_until(lambda: process.is_running, timeout=_SECONDS_TO_RISE, what=f"a new {part}")
         children = [p.pid for p in running_processes() if p.parent == process.pid]
-        killed = _kill([process.pid])
+        killed = _kill([process.pid] if process.pid else [])
         _wait_for_end(children)
         return killed
 
