@@ -29,7 +29,7 @@ from managed.storage.idempotency import forget_answers
 from managed.wiring import Installation, open_installation
 from workers.openings import Openings
 from workers.poller import Poller
-from workers.queue import send
+from workers.queue import send, send_all
 
 log = structlog.get_logger()
 
@@ -81,8 +81,7 @@ class Clock:
 
     def _send_jobs(self, now: datetime) -> None:
         resend = timedelta(seconds=self._installation.settings.resend_seconds)
-        for job_id in self._installation.queue.to_send(now, resend):
-            attempt("send_job", lambda job_id: send(self._installation, job_id), job_id)
+        send_all(self._installation, self._installation.queue.to_send(now, resend))
 
     def _end_sessions(self, now: datetime) -> None:
         for session in self._installation.sessions.expired(now):
