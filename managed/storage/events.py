@@ -110,7 +110,7 @@ class EventLog:
         with reading(self._engine) as connection:
             return [
                 Event(row.job_id, row.seq, row.at, row.server_id, row.type, row.data)
-                for row in connection.execute(query)
+                for row in connection.execute(query).all()
             ]
 
     def prepare_partitions(self, now: datetime, months: int = 3) -> None:
