@@ -7,6 +7,7 @@ anywhere, the job costs its next holder at most the step that was under way.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +17,14 @@ from functools import partial
 import structlog
 
 from managed.domain.documents import require_bounded
-from managed.domain.errors import InternalError, Json, LeaseLost, ManagedError, UnknownWorkflow
+from managed.domain.errors import (
+    InternalError,
+    Json,
+    LeaseLost,
+    ManagedError,
+    Unavailable,
+    UnknownWorkflow,
+)
 from managed.domain.jobs import (
     GiveUp,
     Job,
@@ -71,6 +79,8 @@ Closing = Callable[[], RunEnd]
 """The last write of this claim; done when the heartbeat has stopped, so that nothing follows it."""
 
 _NEWER_VERSION_DELAY = timedelta(seconds=30)
+_AGAIN_SECONDS = 0.5
+_MOST_TRIES = 1800
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,24 @@ class Engine:
         except LeaseLost:
             log.warning("job_taken_over", job_id=job_id)
             return RunEnd.LEASE_LOST
+        except Unavailable as outage:
+            log.warning("job_not_recorded", job_id=job_id, error=outage.code)
+            return self._give_back(job)
+
+    def _give_back(self, job: Job) -> RunEnd:
+        """What was done cannot be put on record: give the job back as soon as that can. A lease
+        that runs out instead would tell of a worker that died in the step, and this one lives.
+        """
+        for _ in range(_MOST_TRIES):
+            try:
+                return self._release(job)
+            except LeaseLost:
+                return RunEnd.LEASE_LOST
+            except Unavailable:
+                if self.stopping():
+                    break
+                threading.Event().wait(_AGAIN_SECONDS)
+        return RunEnd.LEASE_LOST
 
     def _work(self, job: Job, heartbeat: Heartbeat) -> Closing:
         workflow = self.workflows.get((job.kind, job.workflow_version))

@@ -13,8 +13,7 @@ from typing import Any
 import psycopg
 
 from managed.domain.jobs import JobKind
-from managed.domain.snapshots import account_of, job_tag
-from managed.drivers.restic.commands import REPOSITORIES
+from managed.domain.snapshots import job_tag
 from managed.lab import cell_processes
 from managed.wiring import Installation
 from managed.workflows.registry import current_workflow
@@ -50,6 +49,7 @@ def problems_of(
         *_of_record(server, job),
         *_of_runs(server, job, Victim.RUNNER in killed),
         *of_kind[kind](),
+        *_records_left(server, job),
         *_left_behind(server),
     ]
 
@@ -127,15 +127,19 @@ def _of_backup(
         yield "the verified snapshot is not in the repository"
 
 
+def _records_left(server: ManagedCell, job: dict[str, Any]) -> Iterator[str]:
+    """A failed job's stay on the server, for people to look at; a good one's do not."""
+    left = sorted(path.name for path in (server.cell.root_dir / _RUNS).glob(f"{job['id']}*"))
+    if left:
+        yield f"records of runs stay: {left}"
+
+
 def _left_behind(server: ManagedCell) -> Iterator[str]:
-    """Leases, records and processes."""
+    """Leases and processes."""
     with psycopg.connect(server.installation.cluster.connection) as database:
         row = database.execute(_HELD, (server.server_id,)).fetchone()
     if row is None or row[0]:
         yield "a job still holds the server"
-    records = server.cell.root_dir / _RUNS
-    if left := sorted(path.name for path in records.iterdir()) if records.is_dir() else []:
-        yield f"records of runs stay: {left}"
     at_work = [pid for pid in cell_processes.process_ids(server.cell.group) if _is_of_a_run(pid)]
     if at_work:
         yield f"{len(at_work)} processes of runs are at work"
@@ -147,9 +151,3 @@ def _is_of_a_run(pid: int) -> bool:
             return b"MANAGED_RUN_ID=" in file.read()
     except OSError:
         return False
-
-
-def locks_left(server: ManagedCell, installation: Installation) -> list[str]:
-    """restic's locks in the server's repository."""
-    prefix = f"{REPOSITORIES}/{account_of(server.server_id)}/locks/"
-    return list(installation.bucket.keys(prefix))
