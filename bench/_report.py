@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 
@@ -27,3 +28,8 @@ def report(
         "met": met,
     }
     sys.stdout.write(json.dumps(line) + "\n")
+
+
+def machine() -> dict[str, object]:
+    """What else a number depends on: how many processors there are, and how busy they were."""
+    return {"processors": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}

@@ -12,7 +12,7 @@ import sys
 
 import psycopg
 
-from bench._report import report
+from bench._report import machine, report
 from bench._servers import add_servers
 from bench.bench_worker import NOTHING, bench_job
 from bench.plain_celery import tasks_per_second
@@ -41,7 +41,8 @@ def main() -> int:
         rival = tasks_per_second(given.jobs, given.processes, live.settings.broker_url)
     report(
         "dispatch",
-        {"jobs_per_second": round(product, 1), "jobs": given.jobs, "processes": given.processes},
+        {"jobs_per_second": round(product, 1), "jobs": given.jobs, "processes": given.processes}
+        | machine(),
         {"name": "plain Celery, results in Redis", "tasks_per_second": round(rival, 1)},
         round(product / rival, 3),
         f"at least {GOAL} jobs/s",

@@ -15,7 +15,7 @@ from datetime import datetime
 
 import psycopg
 
-from bench._report import report
+from bench._report import machine, report
 from bench._servers import add_servers
 from bench.bench_worker import MANY_EVENTS, bench_job
 from bench.redis_stream import events_per_second
@@ -48,7 +48,8 @@ def main() -> int:
             "seen_per_second": round(seen),
             "committed_per_second": round(written),
             "events": given.events,
-        },
+        }
+        | machine(),
         {"name": "a Redis stream, nothing on disk", "seen_per_second": round(rival)},
         round(seen / rival, 3),
         f"at least {GOAL} events/s committed and seen",
