@@ -30,7 +30,7 @@ from managed.wiring import Installation, open_installation
 from workers.notices import Notices
 from workers.openings import Openings
 from workers.poller import Poller
-from workers.queue import send
+from workers.queue import send, send_all
 from workers.replies import TicketReplies
 from workers.self_backup import SelfBackup
 
@@ -94,8 +94,7 @@ class Clock:
 
     def _send_jobs(self, now: datetime) -> None:
         resend = timedelta(seconds=self._installation.settings.resend_seconds)
-        for job_id in self._installation.queue.to_send(now, resend):
-            attempt("send_job", lambda job_id: send(self._installation, job_id), job_id)
+        send_all(self._installation, self._installation.queue.to_send(now, resend))
 
     def _end_sessions(self, now: datetime) -> None:
         """None in a pause: it starts a server, and after a restore of the control plane the session

