@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -15,7 +16,9 @@ from api.auth import caller
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
 from api.queries import known_query
-from api.routes import customers, jobs, nodes, servers, service, windows
+from api.readiness import Probe, Readiness
+from api.request_log import RequestLog
+from api.routes import customers, jobs, nodes, operations, servers, service, windows
 from api.sse import Followers
 from managed.wiring import Installation
 
@@ -23,9 +26,9 @@ _DESCRIPTION = """
 Patches, hardens, backs up, rescues and restores the servers of managed-VPS plans.
 
 Work is done by **jobs**: ask for one, follow its events, read its steps. Every request needs
-`Authorization: Bearer <token>`, except `/healthz` and this document. Requests that start something
-take an `Idempotency-Key`. Every error is an RFC 9457 problem document (`application/problem+json`)
-with a stable `code`, a `hint`, and the particulars in `data`.
+`Authorization: Bearer <token>`, except `/healthz`, `/readyz` and this document. Requests that start
+something take an `Idempotency-Key`. Every error is an RFC 9457 problem document
+(`application/problem+json`) with a stable `code`, a `hint`, and the particulars in `data`.
 """
 
 _TAGS = [
@@ -56,8 +59,14 @@ class ManagedApi(FastAPI):
         return self.openapi_schema
 
 
-def create_app(installation: Installation, send: Callable[[str], None]) -> FastAPI:
-    """The application over an installation; `send` tells the workers of a job (its id)."""
+def create_app(
+    installation: Installation,
+    send: Callable[[str], None],
+    probes: Mapping[str, Probe] = MappingProxyType({}),
+) -> FastAPI:
+    """The application over an installation; `send` tells the workers of a job (its id). `probes`
+    ask for what is needed beside the installation's own parts.
+    """
     services = services_of(installation, send)
 
     @asynccontextmanager
@@ -80,10 +89,13 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
+    app.state.readiness = Readiness({**installation.probes(), **probes})
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestLog)
     app.include_router(service.router, dependencies=[Depends(known_query)])
+    app.include_router(operations.router, dependencies=[Depends(known_query)])
     for router in (servers.router, jobs.router, customers.router, windows.router, nodes.router):
         app.include_router(router, dependencies=[Depends(caller), Depends(known_query)])
     return app

@@ -1,4 +1,5 @@
-"""Every setting, read from the environment (prefix MANAGED_) and nowhere else.
+"""Every setting, read from the environment (prefix MANAGED_) and nowhere else, but that one that
+holds a secret may stand in a file: MANAGED_S3_SECRET_KEY_FILE names it, say.
 
 The defaults make the embedded service: SQLite, a broker of files, S3 and gateway on this machine,
 all below `state_dir`.
@@ -11,14 +12,19 @@ import os
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from managed.domain.errors import InvalidInput
 
 _PREFIX: Final = "MANAGED_"
+MAY_STAND_IN_A_FILE: Final = frozenset(
+    {"database_url", "broker_url", "s3_access_key", "s3_secret_key"}
+)
+"""Those that hold a secret: in `docker inspect` or `systemctl show` anybody could read them."""
 
 
 class Settings(BaseSettings):
@@ -34,9 +40,11 @@ class Settings(BaseSettings):
     broker_url: str = "filesystem://"
     master_key_file: Path | None = None
     api_token_file: Path | None = None
+    metrics_token_file: Path | None = None
 
     listen_address: str = "127.0.0.1"
     listen_port: int = Field(default=8000, ge=1, le=65535)
+    metrics_listen: str = ""
     worker_processes: int = Field(default=4, ge=1, le=256)
 
     s3_endpoint: str = ""
@@ -47,6 +55,11 @@ class Settings(BaseSettings):
 
     gateway_socket: Path | None = None
     gateway_accounts_file: Path | None = None
+    gateway_url: str = ""
+    gateway_ca_file: Path | None = None
+    gateway_listen: str = ""
+    gateway_certificate_file: Path | None = None
+    gateway_key_file: Path | None = None
     restic: Path | None = None
 
     lease_seconds: float = Field(default=30, ge=3)
@@ -63,6 +76,17 @@ class Settings(BaseSettings):
 
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _NamedFiles(settings_cls)
 
     @property
     def state(self) -> Path:
@@ -98,6 +122,10 @@ class Settings(BaseSettings):
         return self.api_token_file or self.keys / "api-token"
 
     @property
+    def metrics_token(self) -> Path:
+        return self.metrics_token_file or self.keys / "metrics-token"
+
+    @property
     def gateway(self) -> Path:
         return self.gateway_socket or self.runtime / "gateway.sock"
 
@@ -112,7 +140,9 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """This environment with these settings and no others: for a child, whatever its folder."""
         fields = type(self).model_fields
-        known = {_variable(name) for name in fields}
+        known = {_variable(name) for name in fields} | {
+            _variable(f"{name}_file") for name in MAY_STAND_IN_A_FILE
+        }
         others = {name: text for name, text in os.environ.items() if name.upper() not in known}
         given = {
             _variable(name): _text(value) for name, value in self if value != fields[name].default
@@ -123,6 +153,30 @@ class Settings(BaseSettings):
             "MANAGED_STATE_DIR": str(self.state),
             "MANAGED_IMAGES_DIR": str(self.images),
         }
+
+
+class _NamedFiles(PydanticBaseSettingsSource):
+    """The settings whose text stands in a file: MANAGED_<NAME>_FILE, without its last newline."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(_variable(f"{field_name}_file"))
+        if field_name not in MAY_STAND_IN_A_FILE or not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text().rstrip("\n"), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(
+                f"{_variable(f'{field_name}_file')}: {path} cannot be read"
+                f" ({getattr(error, 'strerror', None) or 'it is no text'})",
+                hint="Name a file that the user of this service can read.",
+            ) from error
+
+    def __call__(self) -> dict[str, Any]:
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: text for name, text in found.items() if text is not None}
 
 
 def _variable(name: str) -> str:

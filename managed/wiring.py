@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -15,6 +15,7 @@ from sqlalchemy import Engine as Database
 from images.rescue import RESCUE_COMMAND_LINE
 from images.sources import resolve_sources
 from managed.domain.connections import KeyPair
+from managed.domain.errors import MissingRequirement
 from managed.domain.jobs import CLOCKS_KEYS, Job, JobKind
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, new_password
@@ -22,6 +23,7 @@ from managed.domain.servers import Node
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.children import LocalChildren
 from managed.drivers.gateway import RcloneGateway
+from managed.drivers.gateway_tls import RemoteGateway, gateway_address
 from managed.drivers.libvirt.driver import LibvirtHypervisor
 from managed.drivers.libvirt.node import Acceleration, LibvirtNode
 from managed.drivers.libvirt.registration import check_node
@@ -37,11 +39,12 @@ from managed.ports import Hypervisor
 from managed.settings import Settings
 from managed.storage.catalogue import Catalogue
 from managed.storage.customers import Customers
-from managed.storage.database import migrate, open_database
+from managed.storage.database import migrate, open_database, schema_is_behind
 from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.leases import LeasedJobs
+from managed.storage.numbers import Numbers, read_numbers
 from managed.storage.sessions import SessionRecords
 from managed.storage.vault import (
     SealedVault,
@@ -55,6 +58,7 @@ from managed.workflows.engine import Engine
 from managed.workflows.registry import WORKFLOWS, current_workflow
 from managed.workflows.world import Sources, World
 
+_PROBE_SECONDS = 1.5
 PLAYBOOKS = Path(__file__).parent.parent / "playbooks"
 
 
@@ -131,6 +135,14 @@ class Installation:
         return S3ObjectStore(self.bucket_settings)
 
     @cached_property
+    def gateway(self) -> RcloneGateway | RemoteGateway:
+        settings = self.settings
+        if not settings.gateway_url:
+            return RcloneGateway(settings.gateway_accounts, settings.gateway)
+        address = gateway_address(settings.gateway_url, settings.gateway_ca_file)
+        return RemoteGateway(settings.gateway_accounts, address, settings.runtime)
+
+    @cached_property
     def world(self) -> World:
         return World(
             servers=self.inventory,
@@ -151,13 +163,42 @@ class Installation:
                 ),
                 self.bucket,
             ),
-            gateway=RcloneGateway(self.settings.gateway_accounts, self.settings.gateway),
+            gateway=self.gateway,
             objects=self.bucket,
             sources=self._sources(),
             restic_path=str(self.settings.restic_binary),
             new_key_pair=new_key_pair,
             public_key=public_key_of,
         )
+
+    def probes(self) -> Mapping[str, Callable[[], None]]:
+        """What this installation cannot do its work without, each with a question that raises when
+        there is no good answer.
+        """
+        return {
+            "database": self._require_schema,
+            "bucket": self._require_bucket,
+            "gateway": self.gateway.require_answer,
+        }
+
+    def _require_bucket(self) -> None:
+        """NotFound when the store answers and has no such bucket."""
+        if not self.settings.s3_endpoint:
+            raise MissingRequirement("no bucket is set", hint="MANAGED_S3_ENDPOINT is its server.")
+        self._probed_bucket.keys("readiness/")
+
+    @cached_property
+    def _probed_bucket(self) -> S3ObjectStore:
+        return S3ObjectStore(self.bucket_settings, timeout=_PROBE_SECONDS)
+
+    def numbers(self, now: datetime) -> Numbers:
+        return read_numbers(self.database, now)
+
+    def _require_schema(self) -> None:
+        if schema_is_behind(self.database):
+            raise MissingRequirement(
+                "the database has the schema of an older version", hint="Run: managed migrate"
+            )
 
     def engine(
         self, owner: str, send: Callable[[str], None], stopping: Callable[[], bool]
@@ -262,6 +303,7 @@ def prepare_installation(settings: Settings) -> None:
     settings.state.mkdir(parents=True, exist_ok=True)
     create_master_key(settings.master_key)
     create_api_token(settings.api_token)
+    create_api_token(settings.metrics_token)
     database = open_database(settings.database)
     migrate(database)
     EventLog(database).prepare_partitions(utc_now())

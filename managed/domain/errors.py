@@ -129,6 +129,11 @@ class GatewayUnavailable(Unavailable):
     title = "The backup gateway does not answer"
 
 
+class BrokerUnavailable(Unavailable):
+    code = "broker-unavailable"
+    title = "The broker does not answer"
+
+
 class RepositoryLocked(Unavailable):
     code = "repository-locked"
     title = "The backup repository is locked by another process"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,25 @@ def migrate(engine: Engine) -> None:
         take_time(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def schema_is_behind(engine: Engine) -> bool:
+    """Does the database lack a migration of this version? One that is further on is fine: in an
+    upgrade the schema goes ahead of the processes.
+    """
+    with reading(engine) as connection:
+        present = connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
+        return not set(present).isdisjoint(_superseded())
+
+
+@cache
+def _superseded() -> frozenset[str]:
+    """The migrations of this version but the last."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    heads = set(scripts.get_heads())
+    return frozenset(s.revision for s in scripts.walk_revisions() if s.revision not in heads)
 
 
 def take_time(connection: Connection) -> None:
