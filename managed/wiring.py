@@ -14,15 +14,16 @@ from sqlalchemy import Engine as Database
 
 from images.rescue import RESCUE_COMMAND_LINE
 from images.sources import resolve_sources
+from managed.domain.addresses import host_and_port
 from managed.domain.connections import KeyPair
-from managed.domain.errors import MissingRequirement
+from managed.domain.errors import InvalidInput, MissingRequirement
 from managed.domain.jobs import CLOCKS_KEYS, Job, JobKind
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, new_password
 from managed.domain.servers import Node
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.children import LocalChildren
-from managed.drivers.gateway import RcloneGateway
+from managed.drivers.gateway import GatewaySettings, RcloneGateway, TlsListener
 from managed.drivers.gateway_tls import RemoteGateway, gateway_address
 from managed.drivers.libvirt.driver import LibvirtHypervisor
 from managed.drivers.libvirt.node import Acceleration, LibvirtNode
@@ -121,14 +122,7 @@ class Installation:
 
     @property
     def bucket_settings(self) -> S3Settings:
-        settings = self.settings
-        return S3Settings(
-            endpoint=settings.s3_endpoint,
-            region=settings.s3_region,
-            bucket=settings.s3_bucket,
-            access_key=Secret(settings.s3_access_key),
-            secret_key=Secret(settings.s3_secret_key.get_secret_value()),
-        )
+        return s3_settings(self.settings)
 
     @cached_property
     def bucket(self) -> S3ObjectStore:
@@ -308,6 +302,37 @@ def prepare_installation(settings: Settings) -> None:
     migrate(database)
     EventLog(database).prepare_partitions(utc_now())
     database.dispose()
+
+
+def gateway_to_run(settings: Settings) -> GatewaySettings:
+    """The gateway that these settings describe; InvalidInput when it lacks its certificate."""
+    tls = None
+    if settings.gateway_listen:
+        certificate, key = settings.gateway_certificate_file, settings.gateway_key_file
+        if certificate is None or key is None:
+            raise InvalidInput(
+                "a gateway that listens with TLS needs a certificate",
+                hint="Set MANAGED_GATEWAY_CERTIFICATE_FILE and MANAGED_GATEWAY_KEY_FILE.",
+            )
+        host_and_port(settings.gateway_listen, "MANAGED_GATEWAY_LISTEN")
+        tls = TlsListener(settings.gateway_listen, certificate, key)
+    return GatewaySettings(
+        store=s3_settings(settings),
+        socket=settings.gateway,
+        accounts_file=settings.gateway_accounts,
+        log_file=settings.state / "log" / "gateway.log",
+        tls=tls,
+    )
+
+
+def s3_settings(settings: Settings) -> S3Settings:
+    return S3Settings(
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        access_key=Secret(settings.s3_access_key),
+        secret_key=Secret(settings.s3_secret_key.get_secret_value()),
+    )
 
 
 def create_api_token(path: Path) -> None:

@@ -26,6 +26,8 @@ def celery_app(settings: Settings) -> Celery:
         worker_redirect_stdouts=False,
         worker_concurrency=settings.worker_processes,
         broker_connection_retry_on_startup=True,
+        # What it is at work on needs no broker.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
         # A worker waits for its broker for as long as that is away.
         broker_connection_max_retries=None,
         broker_connection_timeout=BROKER_SECONDS,

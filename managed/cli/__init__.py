@@ -15,7 +15,17 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
-from managed.cli import cells, images, jobs, lab, planning, servers, service, snapshots
+from managed.cli import (
+    cells,
+    images,
+    jobs,
+    lab,
+    planning,
+    production,
+    servers,
+    service,
+    snapshots,
+)
 from managed.cli.output import plain
 from managed.domain.errors import InvalidInput, ManagedError, Unavailable
 
@@ -32,6 +42,7 @@ app = typer.Typer(
     "3 the service does not answer, 130 interrupted.",
 )
 service.add_to(app)
+production.add_to(app)
 for name, commands in (
     ("servers", servers.app),
     ("jobs", jobs.app),

@@ -17,7 +17,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from managed.domain.errors import Conflict, GatewayUnavailable, InvalidInput
 from managed.drivers.gateway_accounts import GatewayAccounts
@@ -126,6 +126,15 @@ def gateway_server(settings: GatewaySettings) -> ServerProcess:
         lambda: _serves(settings),
         lambda: _make_way(settings),
     )
+
+
+def become_gateway(settings: GatewaySettings) -> NoReturn:
+    """Have this process be the gateway: whoever supervises it gets its signals and its status."""
+    GatewayAccounts(settings.accounts_file).make_file()
+    _make_way(settings)
+    command = gateway_command(settings)
+    environment = clean_environment(gateway_environment(settings))
+    os.execve(command[0], command, environment)  # noqa: S606
 
 
 def _make_way(settings: GatewaySettings) -> None:

@@ -95,7 +95,12 @@ class Engine:
         claimed = self.store.claim(job_id, self.owner, self.clock(), self.lease_for)
         if claimed is None:
             return RunEnd.NOT_CLAIMED
-        job, survivor = claimed
+        with structlog.contextvars.bound_contextvars(
+            job_id=job_id, kind=claimed[0].kind.value, server_id=claimed[0].server_id
+        ):
+            return self._hold(*claimed)
+
+    def _hold(self, job: Job, survivor: Mapping[str, Json] | None) -> RunEnd:
         heartbeat = Heartbeat(
             job, self.store, self.children, self.clock, self.stopwatch, self.lease_for
         )
@@ -107,7 +112,7 @@ class Engine:
             self._check_lease(job, heartbeat)
             return closing()
         except LeaseLost:
-            log.warning("job_taken_over", job_id=job_id)
+            log.warning("job_taken_over")
             return RunEnd.LEASE_LOST
 
     def _work(self, job: Job, heartbeat: Heartbeat) -> Closing:
@@ -125,9 +130,11 @@ class Engine:
                     job = self._begin_undo(job, verdict, error, heartbeat)
                     continue
                 case UndoStep(name):
-                    after = self._try(job, _undo_of(workflow.step(name)), heartbeat)
+                    way = _undo_of(workflow.step(name))
                 case RunStep(name):
-                    after = self._try(job, _way_of(workflow.step(name)), heartbeat)
+                    way = _way_of(workflow.step(name))
+            with structlog.contextvars.bound_contextvars(step=way.started_as):
+                after = self._try(job, way, heartbeat)
             if not isinstance(after, Job):
                 return after
             job = after
@@ -140,24 +147,28 @@ class Engine:
         if first_time:
             heartbeat.emit(way.begun, {"step": step.name})
         context = self._context(job, heartbeat)
+        log.info("step_begun", attempt=job.step_attempt)
         try:
             outcome = self._guarded(context, way)
         except ManagedError as error:
             return self._after_error(context, way, error, heartbeat)
         self._check_lease(job, heartbeat)
         if isinstance(outcome, Wait):
+            log.info("step_waits", question=outcome.question.kind)
             heartbeat.emit("step_waiting", {"step": step.name, "for": outcome.question.kind})
             return partial(self._park, job, step, outcome)
         for warning in outcome.warnings:
             heartbeat.emit("warning", {"step": step.name, "message": warning})
         heartbeat.flush()
         result = self._step_result(job, step.name, way.done, outcome.result)
+        log.info("step_done")
         return self.store.record_step(job, result, outcome.warnings)
 
     def _after_error(
         self, tried: StepContext, way: _Way, error: ManagedError, heartbeat: Heartbeat
     ) -> Job | Closing:
         self._check_lease(tried.job, heartbeat)
+        log.warning("step_failed", error=error.code)
         job, step, now = self.store.reread(tried.job), way.step, self.clock()
         match after_error(job, step.plan, step.retry, error, began=tried.now, now=now):
             case TryAgain(at):
@@ -224,7 +235,7 @@ class Engine:
         except ManagedError:
             raise
         except Exception as defect:
-            log.exception("step_defect", step=step)
+            log.exception("step_defect")
             raise InternalError(f"{type(defect).__name__} in step {step}", step=step) from defect
 
     def _check_lease(self, job: Job, heartbeat: Heartbeat) -> None:
@@ -272,7 +283,7 @@ class Engine:
         next_job = self.store.finish(job, status, self.clock())
         if next_job is not None:
             self.send(next_job)
-        log.info("job_ended", job_id=job.job_id, kind=job.kind, status=status)
+        log.info("job_ended", status=status.value)
         return RunEnd.ENDED
 
 
