@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import dropwhile
 from pathlib import Path
 
 import pytest
@@ -32,12 +33,9 @@ def statuses(installation: Installation, jobs: list[Job]) -> Counter[JobStatus]:
 
 def log_lines(part: Part) -> list[str]:
     """Without what Celery has to say, before logs are set up, to whoever runs it as root."""
-    lines = part.log.read_text().splitlines()
-    warning = next((n for n, line in enumerate(lines) if "SecurityWarning" in line), None)
-    if warning is None:
-        return lines
-    end = next(n for n, line in enumerate(lines[warning:], warning) if "warnings.warn" in line)
-    return lines[:warning] + lines[end + 1 :]
+    return list(
+        dropwhile(lambda line: not line.startswith("{"), part.log.read_text().split("\n")[:-1])
+    )
 
 
 def begun(folder: Path, step: str) -> int:
