@@ -13,22 +13,21 @@ COPY requirements-build.txt requirements.txt ./
 ARG PIP_INDEX_URL
 ARG PIP_FIND_LINKS
 ARG PIP_NO_INDEX
+# Compiled now: nothing can be written when it runs. Ansible's modules run on servers, from source.
 RUN python3 -m venv .venv \
     && .venv/bin/pip install -q --no-cache-dir --require-hashes -r requirements-build.txt \
     && .venv/bin/pip install -q --no-cache-dir --no-compile --no-build-isolation --require-hashes \
-        -r requirements.txt
-COPY managed managed
-COPY images images
-COPY api api
-COPY workers workers
-COPY playbooks playbooks
-# Compiled now: nothing can be written when it runs. Ansible's modules run on servers, from source.
-RUN .venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >site \
+        -r requirements.txt \
+    && .venv/bin/python -m compileall -q -x '/ansible_collections/|/ansible/modules/' .venv/lib \
+    && .venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >site \
     && echo /opt/managed >"$(cat site)/managed.pth" && rm site \
     && printf '#!/opt/managed/.venv/bin/python\nfrom managed.cli import main\n\nmain()\n' >.venv/bin/managed \
-    && chmod 0755 .venv/bin/managed \
-    && .venv/bin/python -m compileall -q -x '/ansible_collections/|/ansible/modules/' \
-        .venv/lib managed images api workers
+    && chmod 0755 .venv/bin/managed
+COPY images images
+COPY managed managed
+COPY api api
+COPY workers workers
+RUN .venv/bin/python -m compileall -q managed images api workers
 ARG MANAGED_DEBIAN_MIRROR
 ARG MANAGED_DEBIAN_SECURITY_MIRROR
 # It asks apt for its mirrors, and apt knows them by its lists.
@@ -43,7 +42,13 @@ RUN apt-get update -q && apt-get install -q -y --no-install-recommends \
     && groupadd --gid 10001 managed \
     && useradd --uid 10001 --gid managed --home-dir /var/lib/managed --no-create-home managed \
     && install -d -o managed -g managed -m 0700 /var/lib/managed /run/managed /srv/s3
-COPY --from=made /opt/managed /opt/managed
+COPY --from=made /opt/managed/.venv /opt/managed/.venv
+COPY --from=made /opt/managed/built /opt/managed/built
+COPY --from=made /opt/managed/managed /opt/managed/managed
+COPY --from=made /opt/managed/images /opt/managed/images
+COPY --from=made /opt/managed/api /opt/managed/api
+COPY --from=made /opt/managed/workers /opt/managed/workers
+COPY playbooks /opt/managed/playbooks
 COPY deploy/docker/answers /usr/local/bin/answers
 ENV PATH=/opt/managed/.venv/bin:/usr/local/bin:/usr/bin:/bin \
     LC_ALL=C.UTF-8 \

@@ -153,6 +153,14 @@ def keep_time(
     return True
 
 
+def beats(registry: CollectorRegistry) -> tuple[Beat, Beat]:
+    """The clock's signs of life: its own and its poller's."""
+    return (
+        Beat("managed_clock_tick_timestamp_seconds", _TICKED, registry, _BEAT_SECONDS),
+        Beat("managed_poller_round_timestamp_seconds", _POLLED, registry, _BEAT_SECONDS),
+    )
+
+
 def main() -> None:
     """Run clock and poller until SIGTERM or SIGINT. A clock without a poller would look healthy
     and wake no job: when the poller ends, so does the process, and is started again.
@@ -163,8 +171,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     registry = CollectorRegistry()
-    ticked = Beat("managed_clock_tick_timestamp_seconds", _TICKED, registry, _BEAT_SECONDS)
-    polled = Beat("managed_poller_round_timestamp_seconds", _POLLED, registry, _BEAT_SECONDS)
+    ticked, polled = beats(registry)
     tell(settings(), registry, [ticked, polled])
     poller_stop = asyncio.Event()
     polling = asyncio.run_coroutine_threadsafe(

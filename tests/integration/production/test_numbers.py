@@ -173,9 +173,11 @@ def test_on_postgresql_no_query_reads_what_has_ended(postgres_url: str) -> None:
         )
         connection.execute(text("ANALYZE jobs"))
     plans = explained(bench)
-    assert [plan for plan in plans if "ix_jobs_open" in plan]
-    assert not [plan for plan in plans if "Seq Scan on jobs" in plan]
+    with writing(database) as connection:
+        connection.execute(text("TRUNCATE jobs CASCADE"))
     database.dispose()
+    assert [plan for plan in plans if "ix_jobs_open" in plan], plans
+    assert not [plan for plan in plans if "Seq Scan on jobs" in plan]
 
 
 def explained(bench: JobBench) -> list[str]:
@@ -184,7 +186,7 @@ def explained(bench: JobBench) -> list[str]:
 
     @event.listens_for(bench.database, "before_cursor_execute")
     def _note(_c: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
-        if statement.startswith("SELECT") and " FROM " in statement:
+        if statement.startswith("SELECT") and "FROM" in statement:
             asked.append((statement, parameters))
 
     numbers(bench)
