@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from managed.domain.errors import ManagedError, Unavailable
+from managed.domain.errors import ManagedError, MissingRequirement, Unavailable
 
 log = structlog.get_logger()
 
@@ -71,11 +71,17 @@ class Readiness:
 
 
 def _answer_of(name: str, probe: Probe) -> str:
+    """Of what does not answer only the kind is told: its message has addresses. What is missing
+    here was written for this.
+    """
     try:
         probe()
     except Unavailable as error:
         log.info("part_is_away", part=name, error=error.code, detail=error.message)
         return error.title
+    except MissingRequirement as error:
+        log.warning("part_is_wrong", part=name, error=error.code, detail=error.message)
+        return error.message
     except ManagedError as error:
         log.warning("part_is_wrong", part=name, error=error.code, detail=error.message)
         return error.title

@@ -225,16 +225,10 @@ def work(compose: Compose, server: Cell) -> None:
             file.write(enrolled["authorized_keys_line"] + "\n")
         require_success(client, submit(client, "enrol"))
 
-        backup = submit(client, "backup")
         for part in ("worker-1", "worker-2"):
-            say(f"replacing {part} while the backup is under way")
-            compose.run("up", "--detach", "--no-build", "--no-deps", "--force-recreate", part)
-            wait_until(
-                lambda part=part: compose.is_healthy(part),  # type: ignore[misc]
-                timeout=_UP_SECONDS,
-                what=f"the new {part} is healthy",
-            )
-        require_success(client, backup)
+            backup = submit(client, "backup")
+            replace_while_at_work(compose, client, part, backup)
+            require_success(client, backup)
     metrics = httpx.get(
         f"{address}/metrics",
         headers={
@@ -244,6 +238,19 @@ def work(compose: Compose, server: Cell) -> None:
     )
     assert "managed_queue_oldest_seconds 0.0" in metrics.text, metrics.text
     say("metrics are told")
+
+
+def replace_while_at_work(compose: Compose, client: ManagedClient, part: str, job_id: str) -> None:
+    """The part gets a new container as soon as the job has begun."""
+    path = f"/v1/jobs/{job_id}"
+    wait_until(
+        lambda: client.get(path)["started_at"], timeout=_JOB_SECONDS, what="the backup begins"
+    )
+    compose.run("up", "--detach", "--no-build", "--no-deps", "--force-recreate", part)
+    say(f"{part} was replaced; the backup is {client.get(path)['status']}")
+    wait_until(
+        lambda: compose.is_healthy(part), timeout=_UP_SECONDS, what=f"the new {part} is healthy"
+    )
 
 
 def submit(client: ManagedClient, kind: str) -> str:

@@ -69,4 +69,4 @@ def docker_engine(directory: Path, *, in_own_namespace: bool) -> Iterator[Docker
         daemon.terminate()
         daemon.wait(60)
         for name in sorted((run / "exec" / "netns").glob("*")):
-            subprocess.run(["umount", str(name)], check=False)
+            subprocess.run(["umount", str(name)], check=False, capture_output=True)

@@ -70,12 +70,14 @@ def test_a_child_gets_the_settings_and_not_those_of_the_environment(
 ) -> None:
     monkeypatch.setenv("MANAGED_DATABASE_URL", "postgresql://production")
     monkeypatch.setenv("managed_s3_endpoint", "https://production")
-    monkeypatch.setenv("MANAGED_S3_ACCESS_KEY_FILE", "/etc/production/key")
+    (tmp_path / "url").write_text("redis://production")
+    monkeypatch.setenv("MANAGED_BROKER_URL_FILE", str(tmp_path / "url"))
     monkeypatch.setenv("ANOTHER_VARIABLE", "stays")
     ours = Settings(
         state_dir=tmp_path,
         images_dir=tmp_path / "images",
         database_url="",
+        broker_url="filesystem://",
         s3_endpoint="",
         s3_secret_key=SecretStr("secret"),
         worker_processes=7,
