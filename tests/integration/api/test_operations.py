@@ -74,7 +74,7 @@ def test_a_request_leaves_a_line_with_its_id_and_without_its_secrets(
         wait_until(lambda: answers(address), timeout=60, what="the API answers")
         headers = {**bench.headers, "X-Request-ID": "the-one"}
         asked = httpx.get(f"{address}/v1/jobs?server=secret-of-somebody", headers=headers)
-        assert asked.status_code == 404
+        assert asked.status_code == 422
         httpx.get(f"{address}/readyz")
     finally:
         process.terminate()
@@ -82,7 +82,7 @@ def test_a_request_leaves_a_line_with_its_id_and_without_its_secrets(
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     (line,) = [line for line in lines if line["event"] == "request"]
     assert (line["request_id"], line["method"], line["path"]) == ("the-one", "GET", "/v1/jobs")
-    assert (line["status"], line["level"]) == (404, "info")
+    assert (line["status"], line["level"]) == (422, "info")
     (refused,) = [line for line in lines if line["event"] == "request_failed"]
     assert refused["request_id"]
     assert not [line for line in lines if bench.token in str(line) or "secret-of" in str(line)]
