@@ -28,9 +28,10 @@ def migrate(as_json: AsJson = False) -> None:
         console().print("database and bucket are ready")
 
 
-def gateway() -> None:
+def gateway(_as_json: AsJson = False) -> None:
     """Serve the backup gateway in the foreground: with TLS at MANAGED_GATEWAY_LISTEN, without that
-    at a socket. Starts again with a renewed certificate only.
+    at a socket. A renewed certificate is read at the next start. --json is for errors: it prints
+    nothing else.
     """
     from managed.drivers.gateway import become_gateway
     from managed.wiring import gateway_to_run
@@ -41,9 +42,11 @@ def gateway() -> None:
 def s3_server(
     directory: Annotated[Path, typer.Argument(help="What is stored lies here.")],
     listen: Annotated[str, typer.Option(help="Address and port.")] = "127.0.0.1:9000",
+    _as_json: AsJson = False,
 ) -> None:
     """Serve S3 over a folder in the foreground, with the keys of the settings: for trials. It keeps
-    one copy and no versions; production has a real object store.
+    one copy and no versions; production has a real object store. --json is for errors: it prints
+    nothing else.
     """
     from managed.domain.addresses import host_and_port
     from managed.domain.secrets import Secret
