@@ -15,7 +15,16 @@ from api.auth import bearer
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
 from api.queries import known_query
-from api.routes import access, customers, jobs, nodes, servers, service, windows
+from api.routes import (
+    access,
+    customers,
+    enrolment,
+    jobs,
+    nodes,
+    servers,
+    service,
+    windows,
+)
 from api.sse import Followers
 from managed.wiring import Installation
 
@@ -91,6 +100,7 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     app.include_router(service.router, dependencies=[Depends(known_query)])
     for router in (
         servers.router,
+        enrolment.router,
         service.guarded,
         jobs.router,
         customers.router,

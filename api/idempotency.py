@@ -133,7 +133,8 @@ class Once:
 
     @property
     def _stored_key(self) -> str:
-        return f"{self.caller.name}:{self.key}"
+        """Of one length: names and keys may be longer together than a column of the table."""
+        return hashlib.sha256(f"{self.caller.name}\0{self.key}".encode()).hexdigest()
 
 
 def once(

@@ -95,6 +95,24 @@ class ManagedClient:
     ) -> Document:
         return self._request("POST", path, json=json or {}, idempotency_key=idempotency_key)
 
+    def upload(
+        self,
+        path: str,
+        content: bytes,
+        media_type: str,
+        idempotency_key: str | None = None,
+        **query: str | int | None,
+    ) -> Document:
+        """POST bytes as they are."""
+        headers = {"Content-Type": media_type}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
+        given = {name: value for name, value in query.items() if value is not None}
+        return _document(self._send("POST", path, content=content, params=given, headers=headers))
+
+    def patch(self, path: str, json: Mapping[str, Any]) -> Document:
+        return self._request("PATCH", path, json=json)
+
     def put(self, path: str, json: Mapping[str, Any]) -> Document:
         return self._request("PUT", path, json=json)
 

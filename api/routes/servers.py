@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -28,6 +27,7 @@ from api.schemas import (
 from api.views import Page
 from managed.domain.access import Permission
 from managed.domain.connections import KeyPair
+from managed.domain.enrolment import enrolled_server
 from managed.domain.errors import InvalidInput
 from managed.domain.jobs import JobKind
 from managed.domain.public_keys import checked_public_key
@@ -38,9 +38,7 @@ from managed.domain.servers import (
     ServerOrigin,
     ServerSpec,
     ServerStatus,
-    checked_address,
     checked_name,
-    checked_user,
     disk_serial_for,
 )
 from managed.domain.submissions import chosen_forwards, mac_address, ssh_host_port
@@ -116,7 +114,7 @@ def enrol_server(
 
     No private key is ever sent to us; ours never leaves the service.
     """
-    server = _enrolled_server(body, services.clock())
+    server = enrolled_server(str(uuid.uuid4()), services.clock(), **body.model_dump())
 
     def add(connection: Connection, pair: KeyPair) -> Answer:
         # In one transaction: no server without the key that opens it, no key without its server.
@@ -215,22 +213,6 @@ def list_snapshots(
     """The server's backups, newest first. One without `verified_at` is no backup yet."""
     found = services.catalogue.of_server(server_of(services, caller, server).server_id)
     return Page[SnapshotView](items=[SnapshotView.of(record) for record in found])
-
-
-def _enrolled_server(body: Enrolment, now: datetime) -> Server:
-    """InvalidInput for what cannot be a name, an address, a login or a host key."""
-    return Server(
-        server_id=str(uuid.uuid4()),
-        name=checked_name(body.name),
-        origin=ServerOrigin.ENROLLED,
-        status=ServerStatus.NEW,
-        address=checked_address(body.address),
-        ssh_port=body.ssh_port,
-        ssh_user=checked_user(body.ssh_user),
-        host_key=checked_public_key(body.host_key, "host_key"),
-        operating_system=body.operating_system,
-        created_at=now,
-    )
 
 
 def _new_server(services: Services, connection: Connection, node: Node, body: NewServer) -> Server:

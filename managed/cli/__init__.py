@@ -15,7 +15,18 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
-from managed.cli import access, cells, images, jobs, lab, planning, servers, service, snapshots
+from managed.cli import (
+    access,
+    cells,
+    enrolment,
+    images,
+    jobs,
+    lab,
+    planning,
+    servers,
+    service,
+    snapshots,
+)
 from managed.cli.connection import because
 from managed.cli.output import plain
 from managed.domain.errors import InvalidInput, ManagedError, Unavailable
@@ -45,6 +56,7 @@ def common(
 
 
 service.add_to(app)
+servers.app.command("enrol-csv")(enrolment.enrol_csv)
 for name, commands in (
     ("servers", servers.app),
     ("jobs", jobs.app),

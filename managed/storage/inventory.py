@@ -139,6 +139,14 @@ class Inventory:
         with reading(self._engine) as connection:
             return [server_from_row(row) for row in connection.execute(query)]
 
+    def taken_names(self, names: Sequence[str]) -> set[str]:
+        """Those that servers under management have."""
+        query = select(servers.c.name).where(
+            servers.c.name.in_(names), servers.c.status != ServerStatus.DELETED.value
+        )
+        with reading(self._engine) as connection:
+            return {row.name for row in connection.execute(query)}
+
     def set_status(self, server_id: str, status: ServerStatus) -> None:
         with writing(self._engine) as connection:
             connection.execute(

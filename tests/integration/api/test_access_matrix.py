@@ -39,6 +39,7 @@ class Tenant(Enum):
 ROUTES: Final[dict[tuple[str, str], tuple[Permission | None, Tenant]]] = {
     ("POST", "/v1/servers"): (P.SERVERS_WRITE, Tenant.NONE),
     ("POST", "/v1/servers/enrol"): (P.SERVERS_WRITE, Tenant.NONE),
+    ("POST", "/v1/servers/enrol/csv"): (P.SERVERS_WRITE, Tenant.NONE),
     ("GET", "/v1/servers"): (P.SERVERS_READ, Tenant.LIST),
     ("GET", "/v1/servers/{server}"): (P.SERVERS_READ, Tenant.OF_SERVER),
     ("DELETE", "/v1/servers/{server}"): (P.SERVERS_DELETE, Tenant.OF_SERVER),

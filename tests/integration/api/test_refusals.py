@@ -522,3 +522,26 @@ def test_lost_database_is_unavailable(bench: ApiBench, api: TestClient) -> None:
     answer = api.get("/v1/nodes")
     problem(answer, 503, "database-unavailable")
     assert answer.headers["retry-after"] == "1"
+
+
+def test_a_body_that_cannot_be_read_is_an_answer_of_the_document(
+    bench: ApiBench, api: TestClient
+) -> None:
+    bench.add_server()
+    answer = api.post(
+        "/v1/pause", content=b'{"a": "\xff"}', headers={"Content-Type": "application/json"}
+    )
+    documented = bench.app.openapi()["paths"]["/v1/pause"]["post"]["responses"]
+    assert str(answer.status_code) in documented
+    assert answer.status_code == 400
+
+
+def test_a_long_key_of_somebody_with_a_long_name_fits(bench: ApiBench, api: TestClient) -> None:
+    headers = {"Idempotency-Key": "k" * 120, "X-Requested-By": "n" * 100}
+    body = {"name": "Anna", "email": "a" * 241 + "@example.org"}
+    assert api.post("/v1/customers", json=body, headers=headers).status_code == 201
+    again = api.post("/v1/customers", json=body, headers=headers)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    with bench.installation.database.connect() as connection:
+        (kept,) = connection.exec_driver_sql("SELECT key FROM idempotency_keys").scalars()
+    assert len(kept) <= 255
