@@ -17,6 +17,7 @@ from api.limits import BodyLimit, SecurityHeaders
 from api.queries import known_query
 from api.routes import (
     access,
+    bulk,
     customers,
     enrolment,
     jobs,
@@ -103,6 +104,7 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
         enrolment.router,
         service.guarded,
         jobs.router,
+        bulk.router,
         customers.router,
         windows.router,
         nodes.router,

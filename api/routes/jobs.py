@@ -17,7 +17,7 @@ from api.auth import CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.examples import EVENT
 from api.idempotency import Answer, IdempotencyKey, once
-from api.requests import Cancellation, JobRequest, NewRestore
+from api.requests import Cancellation, JobRequest
 from api.routes._common import (
     JobReference,
     Limit,
@@ -30,13 +30,12 @@ from api.routes._common import (
 )
 from api.schemas import EventsView, EventView, JobDetailView, JobView
 from api.sse import Followers, event_stream
+from api.submission import refusal_of, submit_within
 from api.views import Page
 from managed.domain.access import Permission, permission_for
-from managed.domain.customers import plan_refusal
-from managed.domain.errors import InvalidInput, ManagedError, Paused
+from managed.domain.errors import InvalidInput, ManagedError
 from managed.domain.jobs import Job, JobKind, JobStatus
 from managed.domain.servers import Server
-from managed.domain.submissions import restore_refusal, submission_refusal
 from managed.storage.following import progress_of
 
 router = APIRouter(prefix="/v1", tags=["jobs"], route_class=GuardedRoute)
@@ -83,22 +82,11 @@ def submit_job(
 
     def prepare() -> tuple[Server, ManagedError | None]:
         found = server_of(services, caller, server)
-        return found, _refusal(services, found, body)
+        return found, refusal_of(services, found, body)
 
     def submit(connection: Connection, prepared: tuple[Server, ManagedError | None]) -> Answer:
         found, refusal = prepared
-        parameters = body.model_dump(mode="json", exclude_none=True, exclude={"kind", "run_key"})
-        new = services.new_job(
-            found.server_id, JobKind(body.kind), parameters, caller.name, run_key=body.run_key
-        )
-        try:
-            job = services.queue.submit_within(connection, new, services.clock())
-        except Paused as error:
-            raise error if caller.principal.role.is_staff else _pause_for_customers() from error
-        if refusal is not None:
-            # Only now: that another job works on the server explains more than what its state
-            # does not allow meanwhile. The transaction is rolled back.
-            raise refusal
+        job = submit_within(services, caller, connection, found, body, refusal)
         return Answer(
             202,
             JobDetailView.of(job),
@@ -109,22 +97,6 @@ def submit_job(
         )
 
     return once(services, caller, idempotency_key, request, body).answer(prepare, submit)
-
-
-def _pause_for_customers() -> Paused:
-    """Without the reason, which is for staff and may name others."""
-    return Paused("the provider has paused what is not urgent", hint="Ask again later.")
-
-
-def _refusal(services: Services, server: Server, body: JobRequest) -> ManagedError | None:
-    session = services.sessions.current(server.server_id)
-    kind = JobKind(body.kind)
-    refusal: ManagedError | None = plan_refusal(server, services.customers.plan_of(server), kind)
-    refusal = refusal or submission_refusal(server, kind, session)
-    if refusal is None and isinstance(body, NewRestore):
-        records = services.catalogue.of_server(server.server_id)
-        refusal = restore_refusal(server, records, body.snapshot_id, body.as_of)
-    return refusal
 
 
 @router.get("/jobs", responses=problems(404), dependencies=[permits(Permission.JOBS_READ)])

@@ -17,6 +17,7 @@ from typer.exceptions import Abort, TyperException
 
 from managed.cli import (
     access,
+    bulk,
     cells,
     enrolment,
     images,
@@ -56,6 +57,7 @@ def common(
 
 
 service.add_to(app)
+jobs.app.command("submit-many")(bulk.submit_many)
 servers.app.command("enrol-csv")(enrolment.enrol_csv)
 for name, commands in (
     ("servers", servers.app),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -50,10 +50,8 @@ def enrol_csv(
             dry_run="true" if dry_run else None,
         )
     except ApiProblem as problem:
-        data = problem.document.get("data")
-        wrong = data.get("errors") if isinstance(data, dict) else None
-        if not as_json and isinstance(wrong, list) and all("line" in one for one in wrong):
-            _print_problems(wrong)
+        if not as_json:
+            _print_problems(_of_rows(problem.document))
         raise
     if output:
         rows = ([item[column] for column in _KEYS] for item in answer["items"])
@@ -67,8 +65,7 @@ def enrol_csv(
 
 
 def _print(answer: dict[str, Any], output: Path | None) -> None:
-    if answer["problems"]:
-        _print_problems(answer["problems"])
+    _print_problems(answer["problems"])
     print_table(
         ("line", "name", "ssh", "server", "line for authorized_keys"),
         (
@@ -91,9 +88,16 @@ def _print(answer: dict[str, Any], output: Path | None) -> None:
     console().print("When each server has its line: managed jobs submit-many enrol --server NAME …")
 
 
+def _of_rows(document: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+    """The errors of a problem document that are of rows; there may be others."""
+    errors = (document.get("data") or {}).get("errors") or []
+    return [one for one in errors if "line" in one]
+
+
 def _print_problems(problems: Sequence[dict[str, Any]]) -> None:
-    print_table(
-        ("line", "column", "what is wrong"),
-        ((one["line"], one["column"], one["message"]) for one in problems),
-        "",
-    )
+    if problems:
+        print_table(
+            ("line", "column", "what is wrong"),
+            ((one["line"], one["column"], one["message"]) for one in problems),
+            "",
+        )

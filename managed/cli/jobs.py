@@ -94,7 +94,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Ask for a job on a server."""
-    body: dict[str, Any] = {**dict(map(_parameter, parameter or [])), "kind": kind}
+    body: dict[str, Any] = {**dict(map(parameter_value, parameter or [])), "kind": kind}
     if run_key:
         body["run_key"] = run_key
     service = client()
@@ -137,7 +137,7 @@ def _server_names(service: ManagedClient) -> dict[str, str]:
     return {s["id"]: s["name"] for s in service.items("/v1/servers", limit=200)}
 
 
-def _parameter(text: str) -> tuple[str, Any]:
+def parameter_value(text: str) -> tuple[str, Any]:
     """name=value; the value is read as JSON where it is some, else as text."""
     name, equals, value = text.partition("=")
     if not name or not equals:

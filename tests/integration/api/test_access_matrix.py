@@ -46,6 +46,7 @@ ROUTES: Final[dict[tuple[str, str], tuple[Permission | None, Tenant]]] = {
     ("PUT", "/v1/servers/{server}/placement"): (P.CUSTOMERS_WRITE, Tenant.OF_SERVER),
     ("GET", "/v1/servers/{server}/snapshots"): (P.SERVERS_READ, Tenant.OF_SERVER),
     ("POST", "/v1/servers/{server}/jobs"): (P.JOBS_ASK, Tenant.OF_SERVER),
+    ("POST", "/v1/bulk/jobs"): (P.JOBS_ASK, Tenant.LIST),
     ("GET", "/v1/host-key"): (P.SERVERS_WRITE, Tenant.NONE),
     ("GET", "/v1/jobs"): (P.JOBS_READ, Tenant.LIST),
     ("GET", "/v1/jobs/{job_id}"): (P.JOBS_READ, Tenant.OF_SERVER),
@@ -103,6 +104,7 @@ MAY: Final = {Role.CUSTOMER: CUSTOMER, Role.SUPPORT: SUPPORT, Role.ADMIN: set(P)
 
 BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("POST", "/v1/servers/{server}/jobs"): {"kind": "check"},
+    ("POST", "/v1/bulk/jobs"): {"job": {"kind": "check"}, "servers": {"all": True}},
     ("PUT", "/v1/servers/{server}/placement"): {"customer": "Anna", "plan": None},
     ("POST", "/v1/tokens"): {"name": "a token"},
     ("POST", "/v1/pause"): {"reason": "a reason"},

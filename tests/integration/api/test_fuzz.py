@@ -1,4 +1,4 @@
-"""Requests made from the OpenAPI document by schemathesis, right ones and wrong ones: no defect, and
+"""Requests made from the OpenAPI document by schemathesis, right ones and wrong: no defect, and
 no answer that the document does not promise. `MANAGED_FUZZ_EXAMPLES` makes more of them.
 """
 
