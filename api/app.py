@@ -18,10 +18,12 @@ from api.queries import known_query
 from api.routes import (
     access,
     bulk,
+    changes,
     customers,
     enrolment,
     jobs,
     nodes,
+    rescue_sessions,
     servers,
     service,
     windows,
@@ -106,8 +108,10 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
         jobs.router,
         bulk.router,
         customers.router,
+        changes.router,
         windows.router,
         nodes.router,
+        rescue_sessions.router,
         access.router,
     ):
         app.include_router(router, dependencies=[Depends(bearer), Depends(known_query)])

@@ -11,13 +11,12 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
 from api.auth import Caller, CallerDependency, GuardedRoute, permits
-from api.bulk_requests import BulkJobs, ServerChoice
+from api.bulk_requests import BulkJobs
 from api.bulk_views import BulkItemView, BulkView
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, Once, once
 from api.routes._common import cut, problems, server_of
-from api.routes.customers import customer_of, plan_of
-from api.routes.nodes import node_named
+from api.routes._filters import customer_id_of, node_id_of, plan_id_of
 from api.schemas import JobDetailView
 from api.submission import refusal_of, submit_within
 from managed.domain.access import Permission, permission_for
@@ -105,34 +104,13 @@ def _named(
 def _filtered(services: Services, caller: Caller, body: BulkJobs) -> Sequence[Server]:
     choice = body.servers
     return services.inventory.find(
-        customer_id=_customer_id(services, caller, choice),
-        plan_id=_plan_id(services, caller, choice),
-        node_id=_node_id(services, caller, choice),
+        customer_id=customer_id_of(services, caller, choice.customer),
+        plan_id=plan_id_of(services, caller, choice.plan),
+        node_id=node_id_of(services, caller, choice.node),
         status=choice.status,
         after_name=body.cursor or "",
         limit=body.limit + 1,
     )
-
-
-def _customer_id(services: Services, caller: Caller, choice: ServerChoice) -> str | None:
-    if choice.customer is None:
-        return caller.principal.tenant
-    caller.principal.require(Permission.CUSTOMERS_READ)
-    return customer_of(services, choice.customer).customer_id
-
-
-def _plan_id(services: Services, caller: Caller, choice: ServerChoice) -> str | None:
-    if choice.plan is None:
-        return None
-    caller.principal.require(Permission.CUSTOMERS_READ)
-    return plan_of(services, choice.plan).plan_id
-
-
-def _node_id(services: Services, caller: Caller, choice: ServerChoice) -> str | None:
-    if choice.node is None:
-        return None
-    caller.principal.require(Permission.NODES_READ)
-    return node_named(services, choice.node).node_id
 
 
 def _tried(services: Services, caller: Caller, server: Server, body: BulkJobs) -> BulkItemView:

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse, Response
+from pydantic import AwareDatetime
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
@@ -28,6 +29,7 @@ from api.routes._common import (
     problems,
     server_of,
 )
+from api.routes._filters import OfCustomer, customer_id_of
 from api.schemas import EventsView, EventView, JobDetailView, JobView
 from api.sse import Followers, event_stream
 from api.submission import refusal_of, submit_within
@@ -106,15 +108,26 @@ def list_jobs(
     server_id: Annotated[Reference | None, Query(description="A server's id or name.")] = None,
     kind: JobKind | None = None,
     status: JobStatus | None = None,
+    customer: OfCustomer = None,
+    requested_by: Annotated[
+        str | None, Query(max_length=253, description="Who asked, exactly as jobs show it.")
+    ] = None,
+    since: Annotated[
+        AwareDatetime | None, Query(description="Asked for at that time or later.")
+    ] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Asked for before that time.")] = None,
     limit: Limit = 50,
     cursor: Annotated[uuid.UUID | None, Query(description="`next` of the page before.")] = None,
 ) -> Page[JobView]:
     """Jobs, newest first, without their steps."""
     found = services.queue.find(
         server_id=server_of(services, caller, server_id).server_id if server_id else None,
-        customer_id=caller.principal.tenant,
+        customer_id=customer_id_of(services, caller, customer),
         kind=kind,
         status=status,
+        requested_by=requested_by,
+        since=since,
+        until=until,
         before=job_of(services, caller, cursor) if cursor else None,
         limit=limit + 1,
     )

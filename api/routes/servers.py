@@ -11,10 +11,19 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
 from api.auth import CallerDependency, GuardedRoute, permits
+from api.cursors import wrong_cursor
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import Enrolment, NewServer
 from api.routes._common import Limit, Reference, ServerReference, cut, problems, server_of
+from api.routes._filters import (
+    OfCustomer,
+    OfPlan,
+    OnNode,
+    customer_id_of,
+    node_id_of,
+    plan_id_of,
+)
 from api.routes.nodes import node_named
 from api.schemas import (
     EnrolledServerView,
@@ -143,12 +152,21 @@ def enrol_server(
 def list_servers(
     services: ServicesDependency,
     caller: CallerDependency,
+    status: ServerStatus | None = None,
+    customer: OfCustomer = None,
+    plan: OfPlan = None,
+    node: OnNode = None,
     limit: Limit = 50,
     cursor: NameCursor = None,
 ) -> Page[ServerView]:
-    """Servers under management, by name."""
+    """Servers under management, by name; with several filters those that answer to all."""
     found = services.inventory.find(
-        customer_id=caller.principal.tenant, after_name=cursor or "", limit=limit + 1
+        customer_id=customer_id_of(services, caller, customer),
+        plan_id=plan_id_of(services, caller, plan),
+        node_id=node_id_of(services, caller, node),
+        status=status,
+        after_name=cursor or "",
+        limit=limit + 1,
     )
     page, last = cut(found, limit)
     return Page[ServerView](
@@ -208,11 +226,29 @@ def delete_server(
     dependencies=[permits(Permission.SERVERS_READ)],
 )
 def list_snapshots(
-    server: ServerReference, services: ServicesDependency, caller: CallerDependency
+    server: ServerReference,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    verified: Annotated[
+        bool | None, Query(description="Only backups that are verified; or that are not.")
+    ] = None,
+    limit: Limit = 50,
+    cursor: Annotated[
+        str | None,
+        Query(pattern=r"^[0-9a-f]{64}$", description="`next` of the page before."),
+    ] = None,
 ) -> Page[SnapshotView]:
     """The server's backups, newest first. One without `verified_at` is no backup yet."""
-    found = services.catalogue.of_server(server_of(services, caller, server).server_id)
-    return Page[SnapshotView](items=[SnapshotView.of(record) for record in found])
+    server_id = server_of(services, caller, server).server_id
+    before = services.catalogue.get(cursor) if cursor else None
+    if before is not None and before.server_id != server_id:
+        raise wrong_cursor()
+    found = services.catalogue.find(server_id, verified=verified, before=before, limit=limit + 1)
+    page, last = cut(found, limit)
+    return Page[SnapshotView](
+        items=[SnapshotView.of(record) for record in page],
+        next=last.snapshot_id if last else None,
+    )
 
 
 def _new_server(services: Services, connection: Connection, node: Node, body: NewServer) -> Server:

@@ -115,10 +115,15 @@ class JobQueue:
         customer_id: str | None = None,
         kind: JobKind | None = None,
         status: JobStatus | None = None,
+        requested_by: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         before: Job | None = None,
         limit: int = 50,
     ) -> Sequence[Job]:
-        """Jobs, newest first, without their steps; `before` is the last one of the page before."""
+        """Jobs, newest first, without their steps; those asked for from `since` to just before
+        `until`; `before` is the last one of the page before.
+        """
         query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
         if server_id is not None:
             query = query.where(jobs.c.server_id == server_id)
@@ -129,6 +134,12 @@ class JobQueue:
             query = query.where(jobs.c.kind == kind.value)
         if status is not None:
             query = query.where(jobs.c.status == status.value)
+        if requested_by is not None:
+            query = query.where(jobs.c.requested_by == requested_by)
+        if since is not None:
+            query = query.where(jobs.c.created_at >= since)
+        if until is not None:
+            query = query.where(jobs.c.created_at < until)
         if before is not None:
             query = query.where(
                 tuple_(jobs.c.created_at, jobs.c.id) < (before.created_at, before.job_id)
