@@ -79,6 +79,11 @@ class ManagedClient:
     ) -> None:
         self.close()
 
+    @property
+    def address(self) -> str:
+        """Of the API that it talks to."""
+        return str(self._http.base_url).rstrip("/")
+
     def close(self) -> None:
         self._http.close()
 

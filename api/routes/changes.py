@@ -26,7 +26,7 @@ from managed.domain.public_keys import fingerprint
 from managed.domain.server_changes import ServerChange, changed_server
 from managed.domain.servers import Server, checked_name
 from managed.domain.windows import Window, checked_minutes, checked_rule, checked_zone
-from managed.storage.server_changes import change_server
+from managed.storage import server_changes
 
 router = APIRouter(prefix="/v1", route_class=GuardedRoute)
 
@@ -44,7 +44,7 @@ PlanReference = Annotated[
     tags=["servers"],
     dependencies=[permits(Permission.SERVERS_WRITE)],
 )
-def change_server_record(
+def change_server(
     server: ServerReference,
     body: ServerChangeRequest,
     request: Request,
@@ -61,7 +61,7 @@ def change_server_record(
 
     def change(connection: Connection, prepared: tuple[Server, Server]) -> Answer:
         before, changed = prepared
-        change_server(connection, before, changed)
+        server_changes.change_server(connection, before, changed)
         facts = _changed(body.model_dump(exclude_none=True, exclude={"host_key"}))
         if changed.host_key != before.host_key:
             facts["fingerprint"] = fingerprint(changed.host_key)

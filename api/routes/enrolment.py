@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy import Connection
@@ -71,6 +71,7 @@ def enrol_servers(
             description=f"UTF-8, at most {MOST_ROWS} rows below a header that names the columns,"
             f" in any order: {', '.join(COLUMNS)}. Needed are name, address and host_key.",
             examples=[TABLE],
+            json_schema_extra={"format": "binary"},
         ),
     ],
     request: Request,
@@ -79,7 +80,6 @@ def enrol_servers(
     dry_run: Annotated[
         bool, Query(description="Only say what would happen; store nothing.")
     ] = False,
-    content_type: Annotated[str, Header()] = CSV,
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Take many existing servers under management by a table in CSV. Every row is checked first;
@@ -88,6 +88,7 @@ def enrol_servers(
     go on with `enrol` jobs (`POST /v1/bulk/jobs`). Customers and plans are given by those who may
     place servers. A dry run takes no `Idempotency-Key` into account and is not in the audit log.
     """
+    content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != CSV:
         raise InvalidInput(
             "the table is not sent as CSV",
