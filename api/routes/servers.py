@@ -148,7 +148,7 @@ def enrol_server(
     return once(services, caller, idempotency_key, request, body).answer(services.new_key_pair, add)
 
 
-@router.get("", responses=problems(), dependencies=[permits(Permission.SERVERS_READ)])
+@router.get("", responses=problems(404), dependencies=[permits(Permission.SERVERS_READ)])
 def list_servers(
     services: ServicesDependency,
     caller: CallerDependency,

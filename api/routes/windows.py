@@ -80,7 +80,7 @@ def add_window(
     )
 
 
-@router.get("/windows", responses=problems(), dependencies=[permits(Permission.WINDOWS_READ)])
+@router.get("/windows", responses=problems(404), dependencies=[permits(Permission.WINDOWS_READ)])
 def list_windows(
     services: ServicesDependency,
     caller: CallerDependency,

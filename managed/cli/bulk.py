@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from managed.cli.completion import customer_names, plan_names, server_names
 from managed.cli.connection import client
 from managed.cli.jobs import IdempotencyKey, parameter_value
 from managed.cli.output import AsJson, console, print_json, print_table
@@ -19,10 +20,17 @@ def submit_many(
         str, typer.Argument(help="patch, harden, backup, check, enrol, power or unrescue.")
     ],
     server: Annotated[
-        list[str] | None, typer.Option(help="A server's name or id; give it several times.")
+        list[str] | None,
+        typer.Option(
+            help="A server's name or id; give it several times.", autocompletion=server_names
+        ),
     ] = None,
-    plan: Annotated[str | None, typer.Option(help="Servers on this plan.")] = None,
-    customer: Annotated[str | None, typer.Option(help="Servers of this customer.")] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="Servers on this plan.", autocompletion=plan_names)
+    ] = None,
+    customer: Annotated[
+        str | None, typer.Option(help="Servers of this customer.", autocompletion=customer_names)
+    ] = None,
     node: Annotated[str | None, typer.Option(help="Servers on this node.")] = None,
     status: Annotated[str | None, typer.Option(help="Servers in this state.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Really every server.")] = False,

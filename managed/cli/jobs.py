@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from managed.cli.completion import server_names
 from managed.cli.connection import client
 from managed.cli.following import follow, show_job
 from managed.cli.output import AsJson, console, duration, moment, print_json, print_table
@@ -28,7 +29,9 @@ IdempotencyKey = Annotated[
 
 @app.command("list")
 def list_jobs(
-    server: Annotated[str | None, typer.Option(help="Only jobs on this server.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Only jobs on this server.", autocompletion=server_names)
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
     status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
@@ -72,7 +75,9 @@ def show(job: JobId, as_json: AsJson = False) -> None:
 
 @app.command()
 def submit(
-    server: Annotated[str, typer.Argument(help="The server's name or id.")],
+    server: Annotated[
+        str, typer.Argument(help="The server's name or id.", autocompletion=server_names)
+    ],
     kind: Annotated[
         str,
         typer.Argument(

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from managed.cli.completion import customer_names, plan_names, server_names
 from managed.cli.connection import client
 from managed.cli.following import follow
 from managed.cli.jobs import IdempotencyKey, Verbose, say_submitted
@@ -27,7 +28,12 @@ from managed.domain.errors import InvalidInput
 
 app = typer.Typer(help="The servers under management.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The server's name (or its id).")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The server's name (or its id).", autocompletion=server_names
+    ),
+]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")]
 
 
@@ -159,9 +165,15 @@ def enrol(
 def place(
     name: Name,
     customer: Annotated[
-        str | None, typer.Option(help="The customer's name or id; left out: nobody's.")
+        str | None,
+        typer.Option(
+            help="The customer's name or id; left out: nobody's.", autocompletion=customer_names
+        ),
     ] = None,
-    plan: Annotated[str | None, typer.Option(help="The plan's name or id; left out: none.")] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(help="The plan's name or id; left out: none.", autocompletion=plan_names),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a server a customer's, on a plan. Their windows count for it from then on."""

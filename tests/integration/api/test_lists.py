@@ -117,6 +117,20 @@ def test_cursors_of_what_is_not_there_are_refused(full: ApiBench, api: TestClien
     assert api.get("/v1/missed-windows", params={"cursor": forged}).status_code == 422
 
 
+@pytest.mark.parametrize("query", ["servers?plan=none", f"windows?cursor={UNKNOWN}"])
+def test_filters_that_name_nothing_are_answers_of_the_document(
+    bench: ApiBench, api: TestClient, query: str
+) -> None:
+    path = f"/v1/{query.partition('?')[0]}"
+    documented = bench.app.openapi()["paths"][path]["get"]["responses"]
+    assert str(api.get(f"/v1/{query}").status_code) in documented
+
+
+def test_a_nul_in_an_address_is_refused(api: TestClient) -> None:
+    for path in ("/v1/customers/a%00b", "/v1/jobs?requested_by=%00"):
+        assert api.get(path).status_code == 422
+
+
 def test_servers_by_what_they_are(bench: ApiBench, api: TestClient) -> None:
     bench.add_server("active")
     bench.add_server("new", ServerStatus.NEW, ServerOrigin.ENROLLED)
