@@ -8,7 +8,7 @@ from api.examples import ENROLLED_ID, HOST_KEY, OUR_KEY, Example
 
 TABLE: Final = (
     "name,address,ssh_port,host_key,customer,plan\r\n"
-    f"old-shop,192.0.2.10,22,{HOST_KEY},Anna Shop Ltd,managed-plus\r\n"
+    f"old-mail,192.0.2.11,22,{HOST_KEY},Anna Shop Ltd,managed-plus\r\n"
 )
 
 ROW_PROBLEM: Final[Example] = {
@@ -19,8 +19,8 @@ ROW_PROBLEM: Final[Example] = {
 
 ENROLLED_ROW: Final[Example] = {
     "line": 2,
-    "name": "old-shop",
-    "address": "192.0.2.10",
+    "name": "old-mail",
+    "address": "192.0.2.11",
     "ssh_port": 22,
     "ssh_user": "root",
     "server_id": ENROLLED_ID,
