@@ -19,11 +19,13 @@ from managed.cli import (
     access,
     bulk,
     cells,
+    changes,
     enrolment,
     images,
     jobs,
     lab,
     planning,
+    rescues,
     servers,
     service,
     snapshots,
@@ -57,12 +59,14 @@ def common(
 
 
 service.add_to(app)
+changes.add_to(servers.app, planning.customers, planning.plans, planning.windows)
 jobs.app.command("submit-many")(bulk.submit_many)
 servers.app.command("enrol-csv")(enrolment.enrol_csv)
 for name, commands in (
     ("servers", servers.app),
     ("jobs", jobs.app),
     ("snapshots", snapshots.app),
+    ("rescues", rescues.app),
     ("customers", planning.customers),
     ("plans", planning.plans),
     ("windows", planning.windows),

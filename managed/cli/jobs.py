@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from managed.cli.completion import server_names
+from managed.cli.completion import customer_names, server_names
 from managed.cli.connection import client
 from managed.cli.following import follow, show_job
 from managed.cli.output import AsJson, console, duration, moment, print_json, print_table
@@ -34,12 +34,27 @@ def list_jobs(
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
     status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    customer: Annotated[
+        str | None,
+        typer.Option(help="Only on this customer's servers.", autocompletion=customer_names),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only from this time on, such as 2026-11-24T02:00:00Z.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
     service = client()
-    page = service.get("/v1/jobs", server_id=server, kind=kind, status=status, limit=limit)
+    page = service.get(
+        "/v1/jobs",
+        server_id=server,
+        kind=kind,
+        status=status,
+        customer=customer,
+        since=since,
+        limit=limit,
+    )
     if as_json:
         print_json(page)
         return

@@ -38,9 +38,20 @@ Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to it
 
 
 @app.command("list")
-def list_servers(as_json: AsJson = False) -> None:
-    """List all servers, by name."""
-    found = list(client().items("/v1/servers", limit=200))
+def list_servers(
+    status: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    customer: Annotated[
+        str | None, typer.Option(help="Only this customer's.", autocompletion=customer_names)
+    ] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="Only those on this plan.", autocompletion=plan_names)
+    ] = None,
+    node: Annotated[str | None, typer.Option(help="Only those on this node.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List servers, by name."""
+    wanted = {"status": status, "customer": customer, "plan": plan, "node": node, "limit": 200}
+    found = list(client().items("/v1/servers", **wanted))
     if as_json:
         print_json({"items": found})
         return

@@ -8,6 +8,8 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from managed.cli import run
+from managed.client import ManagedClient
 from managed.domain.jobs import JobKind
 from managed.domain.public_keys import fingerprint
 from managed.domain.servers import ServerOrigin
@@ -123,3 +125,42 @@ def test_a_server_that_a_job_works_on_is_left_alone(bench: ApiBench, api: TestCl
     refused = api.patch("/v1/servers/shop", json={"name": "new"})
     assert code(refused) == "server-busy"
     assert refused.json()["data"]["job_id"] == job.job_id
+
+
+def test_the_command_line_changes_and_removes(
+    live: ManagedClient,
+    bench: ApiBench,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for module in ("changes", "servers", "planning", "jobs", "rescues"):
+        monkeypatch.setattr(f"managed.cli.{module}.client", lambda: live)
+    server = bench.add_server("old", origin=ServerOrigin.ENROLLED)
+    key = new_key_pair().public_key
+    for words in (
+        ["servers", "change", "old", "--name", "new", "--address", "192.0.2.7", "--port", "23"],
+        ["servers", "pin-host-key", "new", key, "--yes"],
+        ["customers", "add", "Anna", "anna@example.org"],
+        ["customers", "change", "Anna", "--email", "office@example.org"],
+        ["plans", "add", "plus"],
+        ["plans", "change", "plus", "--only-security"],
+        ["windows", "add", "plan", "plus", "patch", "FREQ=DAILY"],
+    ):
+        assert run(words) == 0, words
+    changed = live.get(f"/v1/servers/{server.server_id}")
+    assert [changed["name"], changed["ssh_port"], changed["host_key"]] == ["new", 23, key]
+    assert live.get("/v1/customers/Anna")["email"] == "office@example.org"
+    assert live.get("/v1/plans/plus")["only_security"] is True
+    (window,) = live.items("/v1/windows")
+    assert run(["windows", "change", window["id"], "--minutes", "60"]) == 0
+    assert live.get(f"/v1/windows/{window['id']}")["minutes"] == 60
+    assert run(["plans", "remove", "plus", "--yes"]) == 1
+    assert run(["customers", "remove", "Anna", "--yes"]) == 0
+    capsys.readouterr()
+    bench.open_session(bench.add_server("broken"))
+    assert run(["rescues", "list"]) == 0
+    assert "no server" not in capsys.readouterr().out.lower()
+    assert run(["servers", "list", "--status", "rescue"]) == 0
+    assert "broken" in capsys.readouterr().out
+    assert run(["jobs", "list", "--since", "2100-01-01T00:00:00Z"]) == 0
+    assert "no such jobs" in capsys.readouterr().out

@@ -253,7 +253,7 @@ def test_odd_addresses_are_refused(api: TestClient, path: str) -> None:
     [
         ("GET", "/v1/jobs?server=shop&limit=5", "server", "server_id"),
         ("GET", "/v1/servers?offset=3", "offset", "cursor"),
-        ("GET", "/v1/nodes?limit=5", "limit", "none at all"),
+        ("GET", "/v1/nodes?offset=5", "offset", "limit"),
         ("GET", "/v1/host-key?address=127.0.0.1&Port=22", "Port", "port"),
         ("POST", "/v1/servers/shop/jobs?kind=check", "kind", "none at all"),
         ("DELETE", "/v1/servers/shop?force=1", "force", "none at all"),
