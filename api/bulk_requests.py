@@ -73,3 +73,9 @@ class BulkJobs(Request):
     dry_run: bool = Field(False, description="Only say what would happen; change nothing.")
     limit: int = Field(MOST_SERVERS, ge=1, le=MOST_SERVERS)
     cursor: Reference | None = Field(None, description="`next` of the answer before.")
+
+    @model_validator(mode="after")
+    def _goes_on_by_filters_alone(self) -> BulkJobs:
+        if self.cursor is not None and self.servers.names is not None:
+            raise ValueError("names are all asked for at once; they take no cursor")
+        return self

@@ -149,6 +149,8 @@ def test_pages_and_names(bench: ApiBench, api: TestClient) -> None:
     assert (list(refusals(rest)), rest["next"]) == (["c"], None)
     named = ask(api, {"names": ["nowhere", "c", "c"]})
     assert refusals(named) == {"nowhere": "not-found", "c": "server-busy"}
+    both = {"job": CHECK, "servers": {"names": ["a"]}, "cursor": "a"}
+    assert api.post(PATH, json=both).status_code == 422
 
 
 @pytest.mark.parametrize(
