@@ -74,6 +74,15 @@ format: setup  ## Put the source in order
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# The generator puts its code in order with ruff, which it looks for on the PATH.
+.PHONY: client
+client: setup  ## Generate a typed Python client from the OpenAPI document into var/client
+	@mkdir -p var
+	@$(BIN)/python -m api.openapi > var/openapi.json
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/openapi-python-client generate --path var/openapi.json \
+		--config api/client.yaml --meta setup --output-path var/client --overwrite
+	@echo 'The client is in var/client: pip install ./var/client'
+
 .PHONY: images
 images: root setup  ## Build the rescue image, the operating systems and restic
 	@$(AS_ROOT) $(BIN)/managed images build

@@ -20,12 +20,16 @@ from api.readiness import Probe, Readiness
 from api.request_log import RequestLog
 from api.routes import (
     access,
+    bulk,
+    changes,
     customers,
+    enrolment,
     jobs,
     nodes,
     notifications,
     operations,
     requests,
+    rescue_sessions,
     servers,
     service,
     snapshots,
@@ -121,13 +125,17 @@ def create_app(
     for router in (
         servers.router,
         snapshots.router,
+        enrolment.router,
         service.guarded,
         jobs.router,
+        bulk.router,
         customers.router,
+        changes.router,
         windows.router,
         notifications.router,
         requests.router,
         nodes.router,
+        rescue_sessions.router,
         access.router,
     ):
         app.include_router(router, dependencies=[Depends(bearer), Depends(known_query)])

@@ -68,7 +68,14 @@ class Once:
     def answer(
         self, prepare: Callable[[], Prepared], work: Callable[[Connection, Prepared], Answer]
     ) -> JSONResponse:
-        """Do the work in one transaction, or give the answer that this key got before.
+        """Do the work in one transaction, or give the answer that this key got before."""
+        document, replayed = self.outcome(prepare, work)
+        return _response(document, replayed=replayed)
+
+    def outcome(
+        self, prepare: Callable[[], Prepared], work: Callable[[Connection, Prepared], Answer]
+    ) -> tuple[Mapping[str, Json], bool]:
+        """The same as a document with status, location and body, and whether it is a replay.
 
         `prepare` reads and checks; it comes first, because a transaction that waited for another
         connection while others wait for its lock could wait for ever. A duplicate that comes at
@@ -77,17 +84,17 @@ class Once:
         """
         earlier = self._read_earlier()
         if earlier is not None:
-            return _response(earlier, replayed=True)
+            return earlier, True
         try:
             document, job_id = self._carry_out(prepare(), work)
         except (Conflict, NotFound):
             earlier = self._read_earlier()
             if earlier is None:
                 raise
-            return _response(earlier, replayed=True)
+            return earlier, True
         if job_id:
             self.services.send(job_id)
-        return _response(document, replayed=False)
+        return document, False
 
     def _carry_out(
         self, prepared: Prepared, work: Callable[[Connection, Prepared], Answer]
@@ -135,7 +142,8 @@ class Once:
 
     @property
     def _stored_key(self) -> str:
-        return f"{self.caller.name}:{self.key}"
+        """Of one length: names and keys may be longer together than a column of the table."""
+        return hashlib.sha256(f"{self.caller.name}\0{self.key}".encode()).hexdigest()
 
 
 def once(

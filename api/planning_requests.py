@@ -12,7 +12,8 @@ from managed.domain.customers import PlanKind
 from managed.domain.windows import MINUTES, WindowOwner
 
 Title = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
-Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+# Who asked for something is recorded by their address, in columns of 253 characters.
+Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=253)]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 

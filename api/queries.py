@@ -11,7 +11,12 @@ from managed.domain.errors import InvalidInput
 
 
 def known_query(request: Request) -> None:
-    """InvalidInput naming the first parameter that this route does not take. A dependency."""
+    """InvalidInput naming the first parameter that this route does not take, or whose value has a
+    character that no database keeps. A dependency.
+    """
+    for value in (*request.query_params.values(), *request.path_params.values()):
+        if "\0" in str(value):
+            raise InvalidInput("the address of the request holds a NUL character")
     known = _parameters(request.scope["route"])
     for name in request.query_params:
         if name not in known:

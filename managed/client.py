@@ -13,7 +13,7 @@ import httpx
 
 from managed.domain.errors import Json, ManagedError, Unavailable
 
-_TIMEOUT_SECONDS: Final = 60.0
+ANSWER_SECONDS: Final = 60.0
 # The server sends a comment every 15 seconds; a stream that is silent for longer is dead.
 _SILENCE_SECONDS: Final = 45.0
 _FIRST_PAUSE: Final = 0.2
@@ -52,9 +52,16 @@ class ManagedClient:
     Every method raises ApiProblem for an answer that is a problem, ApiUnreachable for none.
     """
 
-    def __init__(self, base_url: str, token: str, requested_by: str = "", reason: str = "") -> None:
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        requested_by: str = "",
+        reason: str = "",
+        timeout: float = ANSWER_SECONDS,
+    ) -> None:
         """`requested_by` is who asks, for the record of the jobs, and `reason` why, for the audit
-        log.
+        log. `timeout` is how many seconds an answer may take.
         """
         headers = {"Authorization": f"Bearer {token}"}
         if requested_by:
@@ -64,7 +71,7 @@ class ManagedClient:
         self._http = httpx.Client(
             base_url=base_url,
             headers=headers,
-            timeout=_TIMEOUT_SECONDS,
+            timeout=timeout,
             trust_env=False,
         )
 
@@ -78,6 +85,11 @@ class ManagedClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def address(self) -> str:
+        """Of the API that it talks to."""
+        return str(self._http.base_url).rstrip("/")
 
     def close(self) -> None:
         self._http.close()
@@ -94,6 +106,24 @@ class ManagedClient:
         idempotency_key: str | None = None,
     ) -> Document:
         return self._request("POST", path, json=json or {}, idempotency_key=idempotency_key)
+
+    def upload(
+        self,
+        path: str,
+        content: bytes,
+        media_type: str,
+        idempotency_key: str | None = None,
+        **query: str | int | None,
+    ) -> Document:
+        """POST bytes as they are."""
+        headers = {"Content-Type": media_type}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
+        given = {name: value for name, value in query.items() if value is not None}
+        return _document(self._send("POST", path, content=content, params=given, headers=headers))
+
+    def patch(self, path: str, json: Mapping[str, Any]) -> Document:
+        return self._request("PATCH", path, json=json)
 
     def put(self, path: str, json: Mapping[str, Any]) -> Document:
         return self._request("PUT", path, json=json)
@@ -160,7 +190,7 @@ class ManagedClient:
             "GET",
             f"/v1/jobs/{job_id}/events",
             headers={"Accept": "text/event-stream", "Last-Event-ID": str(after)},
-            timeout=httpx.Timeout(_TIMEOUT_SECONDS, read=_SILENCE_SECONDS),
+            timeout=httpx.Timeout(ANSWER_SECONDS, read=_SILENCE_SECONDS),
         ) as response:
             if not response.is_success:
                 response.read()

@@ -27,6 +27,7 @@ ServerReference = Annotated[
 JobReference = Annotated[uuid.UUID, Path(description="The job's id.", examples=[JOB_ID])]
 
 _MEANINGS = {
+    400: "The body cannot be read.",
     401: "The bearer token is missing, wrong or has ended.",
     403: "The caller's role or the token's scopes do not permit this.",
     404: "There is no such thing.",
@@ -38,10 +39,13 @@ _MEANINGS = {
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these problems."""
+    """The `responses` of a route that may answer with these problems; one that takes a body (413)
+    may find that it cannot be read (400).
+    """
+    unreadable = {400} if 413 in statuses else set()
     return {
         status: {"model": Problem, "description": _MEANINGS[status]}
-        for status in sorted({*statuses, 401, 403, 422, 503})
+        for status in sorted({*statuses, *unreadable, 401, 403, 422, 503})
     }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import StringConstraints
+from pydantic import AwareDatetime, StringConstraints
 from sqlalchemy import Connection
 
 from api.access_requests import NewToken, NewUser
@@ -89,10 +89,13 @@ def add_user(
 
 @router.get("/users", responses=problems(), dependencies=[permits(Permission.USERS)])
 def list_users(
-    services: ServicesDependency, limit: Limit = 50, cursor: EmailCursor = None
+    services: ServicesDependency,
+    role: Role | None = None,
+    limit: Limit = 50,
+    cursor: EmailCursor = None,
 ) -> Page[UserView]:
     """Users, by e-mail address."""
-    found = services.access.users(after_email=cursor or "", limit=limit + 1)
+    found = services.access.users(role=role, after_email=cursor or "", limit=limit + 1)
     page, last = cut(found, limit)
     return Page[UserView](
         items=[UserView.of(user) for user in page], next=last.email if last else None
@@ -223,13 +226,22 @@ def list_audit_entries(
     subject: Annotated[
         Reference | None, Query(description="The id of what was done something to.")
     ] = None,
+    actor: Annotated[
+        str | None, Query(max_length=253, description="Who did it, exactly as entries show it.")
+    ] = None,
+    action: Annotated[
+        str | None, Query(max_length=63, description="What was done, such as submit_job.")
+    ] = None,
+    since: Annotated[AwareDatetime | None, Query(description="At that time or later.")] = None,
     limit: Limit = 50,
     cursor: Annotated[
         int | None, Query(ge=1, le=_LARGEST_NUMBER, description="`next` of the page before.")
     ] = None,
 ) -> Page[AuditEntryView]:
     """Who did what, when and why, newest first."""
-    found = services.audit.find(subject=subject, before=cursor, limit=limit + 1)
+    found = services.audit.find(
+        subject=subject, actor=actor, action=action, since=since, before=cursor, limit=limit + 1
+    )
     page, last = cut(found, limit)
     return Page[AuditEntryView](
         items=[AuditEntryView.of(entry) for entry in page], next=str(last.number) if last else None

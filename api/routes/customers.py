@@ -19,7 +19,7 @@ from api.routes._common import Limit, ServerReference, cut, problems, server_of
 from api.schemas import ServerView
 from api.views import Page
 from managed.domain.access import Permission
-from managed.domain.customers import Customer, Plan
+from managed.domain.customers import Customer, Plan, PlanKind
 from managed.domain.errors import NotFound
 from managed.domain.servers import Server, checked_name
 
@@ -69,10 +69,15 @@ def add_customer(
     dependencies=[permits(Permission.CUSTOMERS_READ)],
 )
 def list_customers(
-    services: ServicesDependency, limit: Limit = 50, cursor: NameCursor = None
+    services: ServicesDependency,
+    email: Annotated[
+        str | None, Query(max_length=254, description="Of exactly this address.")
+    ] = None,
+    limit: Limit = 50,
+    cursor: NameCursor = None,
 ) -> Page[CustomerView]:
     """Customers, by name."""
-    found = services.customers.find(after_name=cursor or "", limit=limit + 1)
+    found = services.customers.find(email=email, after_name=cursor or "", limit=limit + 1)
     page, last = cut(found, limit)
     return Page[CustomerView](
         items=[CustomerView.of(customer) for customer in page], next=last.name if last else None
@@ -130,9 +135,22 @@ def add_plan(
     tags=["plans"],
     dependencies=[permits(Permission.CUSTOMERS_READ)],
 )
-def list_plans(services: ServicesDependency) -> Page[PlanView]:
-    """Every plan, by name."""
-    return Page[PlanView](items=[PlanView.of(plan) for plan in services.customers.plans()])
+def list_plans(
+    services: ServicesDependency,
+    kind: PlanKind | None = None,
+    limit: Limit = 50,
+    cursor: NameCursor = None,
+) -> Page[PlanView]:
+    """Plans, by name."""
+    found = [
+        plan
+        for plan in services.customers.plans()
+        if plan.name > (cursor or "") and kind in (None, plan.kind)
+    ]
+    page, last = cut(found, limit)
+    return Page[PlanView](
+        items=[PlanView.of(plan) for plan in page], next=last.name if last else None
+    )
 
 
 @router.put(

@@ -10,14 +10,15 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse, Response
+from pydantic import AwareDatetime
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import Caller, CallerDependency, GuardedRoute, permits
+from api.auth import CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.examples import EVENT
 from api.idempotency import Answer, IdempotencyKey, once
-from api.requests import Cancellation, JobRequest, NewRestore, NewRestoreFiles
+from api.requests import Cancellation, JobRequest
 from api.routes._common import (
     JobReference,
     Limit,
@@ -28,16 +29,15 @@ from api.routes._common import (
     problems,
     server_of,
 )
+from api.routes._filters import OfCustomer, customer_id_of
 from api.schemas import EventsView, EventView, JobDetailView, JobView
 from api.sse import Followers, event_stream
+from api.submission import refusal_of, submit_within
 from api.views import Page
 from managed.domain.access import Permission, permission_for
-from managed.domain.customers import plan_refusal
-from managed.domain.errors import InvalidInput, ManagedError, Paused
-from managed.domain.file_restores import checked_paths, source_refusal
+from managed.domain.errors import InvalidInput, ManagedError
 from managed.domain.jobs import Job, JobKind, JobStatus
 from managed.domain.servers import Server
-from managed.domain.submissions import restore_refusal, submission_refusal
 from managed.storage.following import progress_of
 
 router = APIRouter(prefix="/v1", tags=["jobs"], route_class=GuardedRoute)
@@ -87,24 +87,11 @@ def submit_job(
 
     def prepare() -> tuple[Server, ManagedError | None]:
         found = server_of(services, caller, server)
-        return found, _refusal(services, caller, found, body)
+        return found, refusal_of(services, caller, found, body)
 
     def submit(connection: Connection, prepared: tuple[Server, ManagedError | None]) -> Answer:
         found, refusal = prepared
-        parameters = body.model_dump(mode="json", exclude_none=True, exclude={"kind", "run_key"})
-        if isinstance(body, NewRestoreFiles) and body.from_server:
-            parameters["from_server"] = _source(services, caller, found, body).server_id
-        new = services.new_job(
-            found.server_id, JobKind(body.kind), parameters, caller.name, run_key=body.run_key
-        )
-        try:
-            job = services.queue.submit_within(connection, new, services.clock())
-        except Paused as error:
-            raise error if caller.principal.role.is_staff else _pause_for_customers() from error
-        if refusal is not None:
-            # Only now: that another job works on the server explains more than what its state
-            # does not allow meanwhile. The transaction is rolled back.
-            raise refusal
+        job = submit_within(services, caller, connection, found, body, refusal)
         return Answer(
             202,
             JobDetailView.of(job),
@@ -117,43 +104,6 @@ def submit_job(
     return once(services, caller, idempotency_key, request, body).answer(prepare, submit)
 
 
-def _pause_for_customers() -> Paused:
-    """Without the reason, which is for staff and may name others."""
-    return Paused("the provider has paused what is not urgent", hint="Ask again later.")
-
-
-def _refusal(
-    services: Services, caller: Caller, server: Server, body: JobRequest
-) -> ManagedError | None:
-    session = services.sessions.current(server.server_id)
-    kind = JobKind(body.kind)
-    refusal: ManagedError | None = plan_refusal(server, services.customers.plan_of(server), kind)
-    refusal = refusal or submission_refusal(server, kind, session)
-    if refusal is None and isinstance(body, NewRestore):
-        records = services.catalogue.of_server(server.server_id)
-        refusal = restore_refusal(server, records, body.snapshot_id, body.as_of)
-    if refusal is None and isinstance(body, NewRestoreFiles):
-        refusal = _files_refusal(services, caller, server, body)
-    return refusal
-
-
-def _files_refusal(
-    services: Services, caller: Caller, server: Server, body: NewRestoreFiles
-) -> ManagedError | None:
-    """InvalidInput is raised for paths that nobody can restore."""
-    checked_paths(body.paths)
-    source = _source(services, caller, server, body)
-    records = services.catalogue.of_server(source.server_id)
-    return source_refusal(source, server) or restore_refusal(
-        source, records, body.snapshot_id, body.as_of, JobKind.RESTORE_FILES
-    )
-
-
-def _source(services: Services, caller: Caller, server: Server, body: NewRestoreFiles) -> Server:
-    """The server whose backup is restored."""
-    return server_of(services, caller, body.from_server) if body.from_server else server
-
-
 @router.get("/jobs", responses=problems(404), dependencies=[permits(Permission.JOBS_READ)])
 def list_jobs(
     services: ServicesDependency,
@@ -161,15 +111,26 @@ def list_jobs(
     server_id: Annotated[Reference | None, Query(description="A server's id or name.")] = None,
     kind: JobKind | None = None,
     status: JobStatus | None = None,
+    customer: OfCustomer = None,
+    requested_by: Annotated[
+        str | None, Query(max_length=253, description="Who asked, exactly as jobs show it.")
+    ] = None,
+    since: Annotated[
+        AwareDatetime | None, Query(description="Asked for at that time or later.")
+    ] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Asked for before that time.")] = None,
     limit: Limit = 50,
     cursor: Annotated[uuid.UUID | None, Query(description="`next` of the page before.")] = None,
 ) -> Page[JobView]:
     """Jobs, newest first, without their steps."""
     found = services.queue.find(
         server_id=server_of(services, caller, server_id).server_id if server_id else None,
-        customer_id=caller.principal.tenant,
+        customer_id=customer_id_of(services, caller, customer),
         kind=kind,
         status=status,
+        requested_by=requested_by,
+        since=since,
+        until=until,
         before=job_of(services, caller, cursor) if cursor else None,
         limit=limit + 1,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
@@ -12,7 +13,7 @@ from api.auth import CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import NewNode
-from api.routes._common import Reference, problems
+from api.routes._common import Limit, Reference, cut, problems
 from api.schemas import NodeView
 from api.views import Page
 from managed.domain.access import Permission
@@ -59,9 +60,17 @@ def add_node(
 
 
 @router.get("", responses=problems(), dependencies=[permits(Permission.NODES_READ)])
-def list_nodes(services: ServicesDependency) -> Page[NodeView]:
-    """Every node, by name."""
-    return Page[NodeView](items=[NodeView.of(node) for node in services.inventory.nodes()])
+def list_nodes(
+    services: ServicesDependency,
+    limit: Limit = 50,
+    cursor: Annotated[Reference | None, Query(description="`next` of the page before.")] = None,
+) -> Page[NodeView]:
+    """Nodes, by name."""
+    found = [node for node in services.inventory.nodes() if node.name > (cursor or "")]
+    page, last = cut(found, limit)
+    return Page[NodeView](
+        items=[NodeView.of(node) for node in page], next=last.name if last else None
+    )
 
 
 @router.get("/{node_id}", responses=problems(404), dependencies=[permits(Permission.NODES_READ)])

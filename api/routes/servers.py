@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
-from api.auth import Caller, CallerDependency, GuardedRoute, permits
+from api.auth import CallerDependency, GuardedRoute, permits
+from api.cursors import wrong_cursor
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import Enrolment, NewServer
 from api.routes._common import Limit, Reference, ServerReference, cut, problems, server_of
+from api.routes._filters import (
+    OfCustomer,
+    OfPlan,
+    OnNode,
+    customer_id_of,
+    node_id_of,
+    plan_id_of,
+)
 from api.routes.nodes import node_named
 from api.schemas import (
     EnrolledServerView,
@@ -29,6 +37,7 @@ from api.schemas import (
 from api.views import Page
 from managed.domain.access import Permission
 from managed.domain.connections import KeyPair
+from managed.domain.enrolment import enrolled_server
 from managed.domain.errors import InvalidInput
 from managed.domain.jobs import JobKind
 from managed.domain.public_keys import checked_public_key
@@ -39,9 +48,7 @@ from managed.domain.servers import (
     ServerOrigin,
     ServerSpec,
     ServerStatus,
-    checked_address,
     checked_name,
-    checked_user,
     disk_serial_for,
 )
 from managed.domain.submissions import chosen_forwards, mac_address, ssh_host_port
@@ -126,7 +133,7 @@ def enrol_server(
 
     No private key is ever sent to us; ours never leaves the service.
     """
-    server = _enrolled_server(body, services.clock())
+    server = enrolled_server(str(uuid.uuid4()), services.clock(), **body.model_dump())
 
     def add(connection: Connection, pair: KeyPair) -> Answer:
         # In one transaction: no server without the key that opens it, no key without its server.
@@ -151,16 +158,38 @@ def enrol_server(
     return once(services, caller, idempotency_key, request, body).answer(services.new_key_pair, add)
 
 
-@router.get("", responses=problems(), dependencies=[permits(Permission.SERVERS_READ)])
+@router.get("", responses=problems(404), dependencies=[permits(Permission.SERVERS_READ)])
 def list_servers(
     services: ServicesDependency,
     caller: CallerDependency,
     search: Search = None,
+    status: ServerStatus | None = None,
+    customer: OfCustomer = None,
+    plan: OfPlan = None,
+    node: OnNode = None,
     limit: Limit = 50,
     cursor: NameCursor = None,
 ) -> Page[ServerView]:
-    """Servers under management, by name."""
-    found = _found(services, caller, search, cursor or "", limit + 1)
+    """Servers under management, by name; with several filters those that answer to all. A search
+    takes no filter.
+    """
+    after_name = cursor or ""
+    if search is not None:
+        if any((status, customer, plan, node)):
+            raise InvalidInput("a search takes no filter beside it", field="search")
+        tenant = caller.principal.tenant
+        found: Sequence[Server] = search_servers(
+            services.database, search, customer_id=tenant, after_name=after_name, limit=limit + 1
+        )
+    else:
+        found = services.inventory.find(
+            customer_id=customer_id_of(services, caller, customer),
+            plan_id=plan_id_of(services, caller, plan),
+            node_id=node_id_of(services, caller, node),
+            status=status,
+            after_name=after_name,
+            limit=limit + 1,
+        )
     page, last = cut(found, limit)
     return Page[ServerView](
         items=[ServerView.of(server) for server in page], next=last.name if last else None
@@ -219,37 +248,28 @@ def delete_server(
     dependencies=[permits(Permission.SERVERS_READ)],
 )
 def list_snapshots(
-    server: ServerReference, services: ServicesDependency, caller: CallerDependency
+    server: ServerReference,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    verified: Annotated[
+        bool | None, Query(description="Only backups that are verified; or that are not.")
+    ] = None,
+    limit: Limit = 50,
+    cursor: Annotated[
+        str | None,
+        Query(pattern=r"^[0-9a-f]{64}$", description="`next` of the page before."),
+    ] = None,
 ) -> Page[SnapshotView]:
     """The server's backups, newest first. One without `verified_at` is no backup yet."""
-    found = services.catalogue.of_server(server_of(services, caller, server).server_id)
-    return Page[SnapshotView](items=[SnapshotView.of(record) for record in found])
-
-
-def _found(
-    services: Services, caller: Caller, search: str | None, after_name: str, limit: int
-) -> Sequence[Server]:
-    tenant = caller.principal.tenant
-    if search is None:
-        return services.inventory.find(customer_id=tenant, after_name=after_name, limit=limit)
-    return search_servers(
-        services.database, search, customer_id=tenant, after_name=after_name, limit=limit
-    )
-
-
-def _enrolled_server(body: Enrolment, now: datetime) -> Server:
-    """InvalidInput for what cannot be a name, an address, a login or a host key."""
-    return Server(
-        server_id=str(uuid.uuid4()),
-        name=checked_name(body.name),
-        origin=ServerOrigin.ENROLLED,
-        status=ServerStatus.NEW,
-        address=checked_address(body.address),
-        ssh_port=body.ssh_port,
-        ssh_user=checked_user(body.ssh_user),
-        host_key=checked_public_key(body.host_key, "host_key"),
-        operating_system=body.operating_system,
-        created_at=now,
+    server_id = server_of(services, caller, server).server_id
+    before = services.catalogue.get(cursor) if cursor else None
+    if before is not None and before.server_id != server_id:
+        raise wrong_cursor()
+    found = services.catalogue.find(server_id, verified=verified, before=before, limit=limit + 1)
+    page, last = cut(found, limit)
+    return Page[SnapshotView](
+        items=[SnapshotView.of(record) for record in page],
+        next=last.snapshot_id if last else None,
     )
 
 

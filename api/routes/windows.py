@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
@@ -12,6 +13,7 @@ from pydantic import AwareDatetime
 from sqlalchemy import Connection
 
 from api.auth import Caller, CallerDependency, GuardedRoute, permits
+from api.cursors import cursor_of, parts_of, wrong_cursor
 from api.dependencies import Services, ServicesDependency
 from api.examples import WINDOW_ID
 from api.idempotency import Answer, IdempotencyKey, once
@@ -22,7 +24,7 @@ from api.planning_views import (
     PauseView,
     WindowView,
 )
-from api.routes._common import Limit, Reference, problems, server_of
+from api.routes._common import Limit, Reference, cut, problems, server_of
 from api.routes.customers import customer_of, plan_of
 from api.views import Page
 from managed.domain.access import Permission
@@ -35,6 +37,7 @@ from managed.domain.windows import (
     checked_rule,
     checked_zone,
 )
+from managed.storage.windows import MissedWindow
 
 router = APIRouter(prefix="/v1", tags=["windows"], route_class=GuardedRoute)
 
@@ -77,11 +80,33 @@ def add_window(
     )
 
 
-@router.get("/windows", responses=problems(), dependencies=[permits(Permission.WINDOWS_READ)])
-def list_windows(services: ServicesDependency, caller: CallerDependency) -> Page[WindowView]:
-    """Every window that concerns servers of the caller's, oldest first, with its next opening."""
-    now, found = services.clock(), services.windows.all(caller.principal.tenant)
-    return Page[WindowView](items=[WindowView.of(window, now) for window in found])
+@router.get("/windows", responses=problems(404), dependencies=[permits(Permission.WINDOWS_READ)])
+def list_windows(
+    services: ServicesDependency,
+    caller: CallerDependency,
+    owner: WindowOwner | None = None,
+    owner_id: Annotated[
+        Reference | None, Query(description="The id of the plan, customer or server.")
+    ] = None,
+    kind: JobKind | None = None,
+    limit: Limit = 50,
+    cursor: Annotated[uuid.UUID | None, Query(description="`next` of the page before.")] = None,
+) -> Page[WindowView]:
+    """Windows that concern servers of the caller's, oldest first, with their next opening."""
+    now, every = services.clock(), services.windows.all(caller.principal.tenant)
+    after = _place_of(cursor, every)
+    found = [
+        window
+        for window in every[after:]
+        if owner in (None, window.owner)
+        and owner_id in (None, window.owner_id)
+        and kind in (None, window.job_kind)
+    ]
+    page, last = cut(found, limit)
+    return Page[WindowView](
+        items=[WindowView.of(window, now) for window in page],
+        next=last.window_id if last else None,
+    )
 
 
 @router.get(
@@ -133,16 +158,26 @@ def list_missed_windows(
     since: Annotated[
         AwareDatetime | None, Query(description="Recorded at that time or later; a week ago.")
     ] = None,
+    kind: JobKind | None = None,
     limit: Limit = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=300, description="`next` of the page before.")
+    ] = None,
 ) -> Page[MissedWindowView]:
     """Openings that started nothing, newest first."""
     found = services.windows.missed(
         since=since or services.clock() - _USUAL_SPAN,
         server_id=server_of(services, caller, server_id).server_id if server_id else None,
         customer_id=caller.principal.tenant,
-        limit=limit,
+        kind=kind,
+        before=_missed_before(cursor) if cursor else None,
+        limit=limit + 1,
     )
-    return Page[MissedWindowView](items=[MissedWindowView.of(missed) for missed in found])
+    page, last = cut(found, limit)
+    return Page[MissedWindowView](
+        items=[MissedWindowView.of(missed) for missed in page],
+        next=_missed_cursor(last) if last else None,
+    )
 
 
 @router.get("/pause", responses=problems(), dependencies=[permits(Permission.PAUSE)])
@@ -194,6 +229,33 @@ def end_pause(
         return Answer(200, PauseStateView(pause=None))
 
     return once(services, caller, None, request, None).answer(lambda: None, end)
+
+
+def _place_of(cursor: uuid.UUID | None, windows: Sequence[Window]) -> int:
+    """How many windows come before the page; NotFound when the one that it follows has gone."""
+    if cursor is None:
+        return 0
+    for place, window in enumerate(windows, start=1):
+        if window.window_id == str(cursor):
+            return place
+    raise NotFound(
+        f"there is no window {cursor} to go on after", hint="Begin again without a cursor."
+    )
+
+
+def _missed_cursor(last: MissedWindow) -> str:
+    return cursor_of(last.opening.starts_at.isoformat(), last.server_id, last.job_kind.value)
+
+
+def _missed_before(cursor: str) -> tuple[datetime, str, str]:
+    starts_at, server_id, kind = parts_of(cursor, 3)
+    try:
+        moment = datetime.fromisoformat(starts_at)
+    except ValueError as error:
+        raise wrong_cursor() from error
+    if moment.tzinfo is None:
+        raise wrong_cursor()
+    return moment, server_id, kind
 
 
 def _facts(window: Window) -> dict[str, Json]:

@@ -17,8 +17,11 @@ from typer.exceptions import Abort, TyperException
 
 from managed.cli import (
     access,
+    bulk,
     cells,
+    changes,
     control_plane,
+    enrolment,
     images,
     jobs,
     lab,
@@ -26,6 +29,7 @@ from managed.cli import (
     planning,
     production,
     requests,
+    rescues,
     restores,
     servers,
     service,
@@ -63,10 +67,14 @@ service.add_to(app)
 restores.add_to(servers.app, snapshots.app)
 control_plane.add_to(app)
 production.add_to(app)
+changes.add_to(servers.app, planning.customers, planning.plans, planning.windows)
+jobs.app.command("submit-many")(bulk.submit_many)
+servers.app.command("enrol-csv")(enrolment.enrol_csv)
 for name, commands in (
     ("servers", servers.app),
     ("jobs", jobs.app),
     ("snapshots", snapshots.app),
+    ("rescues", rescues.app),
     ("customers", planning.customers),
     ("plans", planning.plans),
     ("windows", planning.windows),

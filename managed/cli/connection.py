@@ -7,7 +7,7 @@ import os
 from contextvars import ContextVar
 from typing import Final
 
-from managed.client import ManagedClient
+from managed.client import ANSWER_SECONDS, ManagedClient
 from managed.domain.errors import MissingRequirement
 from managed.settings import settings
 
@@ -19,14 +19,16 @@ def because(reason: str) -> None:
     _reason.set(reason)
 
 
-def client() -> ManagedClient:
+def client(timeout: float = ANSWER_SECONDS) -> ManagedClient:
     """A client with the user's own token (MANAGED_TOKEN), else with the installation's; says who
     asks and why, for the record.
     """
     chosen = settings()
     address = chosen.api_url or f"http://{chosen.listen_address}:{chosen.listen_port}"
     token = chosen.token.get_secret_value() or installation_token()
-    return ManagedClient(address, token, requested_by=_login_name(), reason=_reason.get())
+    return ManagedClient(
+        address, token, requested_by=_login_name(), reason=_reason.get(), timeout=timeout
+    )
 
 
 def installation_token() -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from managed.cli.completion import customer_names, server_names
 from managed.cli.connection import client
 from managed.cli.following import follow, show_job
 from managed.cli.output import AsJson, console, duration, moment, print_json, print_table
@@ -28,15 +29,32 @@ IdempotencyKey = Annotated[
 
 @app.command("list")
 def list_jobs(
-    server: Annotated[str | None, typer.Option(help="Only jobs on this server.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Only jobs on this server.", autocompletion=server_names)
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
     status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    customer: Annotated[
+        str | None,
+        typer.Option(help="Only on this customer's servers.", autocompletion=customer_names),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only from this time on, such as 2026-11-24T02:00:00Z.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
     service = client()
-    page = service.get("/v1/jobs", server_id=server, kind=kind, status=status, limit=limit)
+    page = service.get(
+        "/v1/jobs",
+        server_id=server,
+        kind=kind,
+        status=status,
+        customer=customer,
+        since=since,
+        limit=limit,
+    )
     if as_json:
         print_json(page)
         return
@@ -72,7 +90,9 @@ def show(job: JobId, as_json: AsJson = False) -> None:
 
 @app.command()
 def submit(
-    server: Annotated[str, typer.Argument(help="The server's name or id.")],
+    server: Annotated[
+        str, typer.Argument(help="The server's name or id.", autocompletion=server_names)
+    ],
     kind: Annotated[
         str,
         typer.Argument(
@@ -95,7 +115,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Ask for a job on a server."""
-    body: dict[str, Any] = {**dict(map(_parameter, parameter or [])), "kind": kind}
+    body: dict[str, Any] = {**dict(map(parameter_value, parameter or [])), "kind": kind}
     if run_key:
         body["run_key"] = run_key
     service = client()
@@ -138,7 +158,7 @@ def _server_names(service: ManagedClient) -> dict[str, str]:
     return {s["id"]: s["name"] for s in service.items("/v1/servers", limit=200)}
 
 
-def _parameter(text: str) -> tuple[str, Any]:
+def parameter_value(text: str) -> tuple[str, Any]:
     """name=value; the value is read as JSON where it is some, else as text."""
     name, equals, value = text.partition("=")
     if not name or not equals:

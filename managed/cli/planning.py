@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from managed.cli.completion import server_names
 from managed.cli.connection import client
 from managed.cli.output import AsJson, moment, print_json, print_table, say
 
@@ -67,15 +68,15 @@ def add_plan(
 @plans.command("list")
 def list_plans(as_json: AsJson = False) -> None:
     """List the plans, by name."""
-    page = client().get("/v1/plans")
+    found = list(client().items("/v1/plans", limit=200))
     if as_json:
-        print_json(page)
+        print_json({"items": found})
         return
     print_table(
         ("name", "kind", "updates", "id"),
         (
             (p["name"], p["kind"], "security" if p["only_security"] else "all", p["id"])
-            for p in page["items"]
+            for p in found
         ),
         "There are no plans yet. Add one with: managed plans add NAME",
     )
@@ -107,9 +108,9 @@ def add_window(
 @windows.command("list")
 def list_windows(as_json: AsJson = False) -> None:
     """List the windows with their next opening."""
-    page = client().get("/v1/windows")
+    found = list(client().items("/v1/windows", limit=200))
     if as_json:
-        print_json(page)
+        print_json({"items": found})
         return
     print_table(
         ("id", "of", "kind", "rule", "zone", "minutes", "opens"),
@@ -123,7 +124,7 @@ def list_windows(as_json: AsJson = False) -> None:
                 w["minutes"],
                 _next(w),
             )
-            for w in page["items"]
+            for w in found
         ),
         "There are no windows yet: nothing starts by itself. See: managed windows add --help",
     )
@@ -141,7 +142,9 @@ def remove_window(
 
 @windows.command("missed")
 def list_missed(
-    server: Annotated[str | None, typer.Option(help="Only this server's.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Only this server's.", autocompletion=server_names)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the openings of the last week that started nothing, newest first, and why."""

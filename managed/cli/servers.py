@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from managed.cli.completion import customer_names, plan_names, server_names
 from managed.cli.connection import client
 from managed.cli.following import follow
 from managed.cli.jobs import IdempotencyKey, Verbose, say_submitted
@@ -29,7 +30,12 @@ app = typer.Typer(help="The servers under management.", no_args_is_help=True)
 
 _NONE_YET = "There are no servers yet. Make one with: managed servers create NAME"
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The server's name (or its id).")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The server's name (or its id).", autocompletion=server_names
+    ),
+]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")]
 
 
@@ -38,10 +44,19 @@ def list_servers(
     search: Annotated[
         str | None, typer.Option(help="How the name, address or customer's name begins.")
     ] = None,
+    status: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    customer: Annotated[
+        str | None, typer.Option(help="Only this customer's.", autocompletion=customer_names)
+    ] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="Only those on this plan.", autocompletion=plan_names)
+    ] = None,
+    node: Annotated[str | None, typer.Option(help="Only those on this node.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List servers, by name."""
-    found = list(client().items("/v1/servers", limit=200, search=search))
+    filters = {"search": search, "status": status, "customer": customer, "plan": plan, "node": node}
+    found = list(client().items("/v1/servers", limit=200, **filters))
     if as_json:
         print_json({"items": found})
         return
@@ -166,9 +181,15 @@ def enrol(
 def place(
     name: Name,
     customer: Annotated[
-        str | None, typer.Option(help="The customer's name or id; left out: nobody's.")
+        str | None,
+        typer.Option(
+            help="The customer's name or id; left out: nobody's.", autocompletion=customer_names
+        ),
     ] = None,
-    plan: Annotated[str | None, typer.Option(help="The plan's name or id; left out: none.")] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(help="The plan's name or id; left out: none.", autocompletion=plan_names),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a server a customer's, on a plan. Their windows count for it from then on."""

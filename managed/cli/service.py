@@ -1,4 +1,4 @@
-"""`managed serve`, `managed demo` and `managed doctor`."""
+"""`managed serve`, `managed demo`, `managed doctor` and `managed openapi`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from managed.cli.connection import client
 from managed.cli.output import AsJson, console, print_json, print_table, progress
 from managed.settings import settings
 
@@ -76,7 +77,14 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+def openapi(as_json: AsJson = True) -> None:
+    """Print the OpenAPI document of the service, from which clients in other languages are made.
+    It is JSON in any case.
+    """
+    print_json(client().get("/openapi.json"))
+
+
 def add_to(app: typer.Typer) -> None:
     """Register the commands at the top level."""
-    for command in (serve, demo, doctor):
+    for command in (serve, demo, doctor, openapi):
         app.command()(command)

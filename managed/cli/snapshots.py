@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from managed.cli.completion import server_names
 from managed.cli.connection import client
 from managed.cli.output import AsJson, moment, print_json, print_table, size
 
@@ -14,13 +15,15 @@ app = typer.Typer(help="The backups of a server.", no_args_is_help=True)
 
 @app.command("list")
 def list_snapshots(
-    server: Annotated[str, typer.Argument(help="The server's name or id.")],
+    server: Annotated[
+        str, typer.Argument(help="The server's name or id.", autocompletion=server_names)
+    ],
     as_json: AsJson = False,
 ) -> None:
     """List a server's backups, newest first. Only verified ones are restored from."""
-    page = client().get(f"/v1/servers/{server}/snapshots")
+    found = list(client().items(f"/v1/servers/{server}/snapshots", limit=200))
     if as_json:
-        print_json(page)
+        print_json({"items": found})
         return
     print_table(
         ("id", "taken", "files", "size", "verified", "holds"),
@@ -33,7 +36,7 @@ def list_snapshots(
                 moment(snapshot["verified_at"]) or "no",
                 ", ".join(snapshot["paths"]) or "the server",
             )
-            for snapshot in page["items"]
+            for snapshot in found
         ),
         f"{server} has no backup yet. Take one with: managed jobs submit {server} backup",
     )

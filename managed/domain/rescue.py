@@ -11,7 +11,8 @@ from managed.domain.servers import Server, ServerStatus
 @dataclass(frozen=True)
 class RescueSession:
     """`job_id` is the job that opened it. `expires_at` is when the clock ends it (None: it ends
-    with its job, and when that could not end it, as soon as the job is over).
+    with its job, and when that could not end it, as soon as the job is over). `ended_at` is None
+    while it is open.
     """
 
     session_id: str
@@ -21,6 +22,7 @@ class RescueSession:
     status_before: ServerStatus
     started_at: datetime
     expires_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 def rescue_limitation(server: Server) -> str | None:

@@ -58,11 +58,15 @@ class Access:
             raise NotFound(f"there is no user {reference!r}", hint="GET /v1/users lists them.")
         return _user(row)
 
-    def users(self, *, after_email: str = "", limit: int = 50) -> Sequence[User]:
-        """By e-mail address, those after `after_email`."""
+    def users(
+        self, *, role: Role | None = None, after_email: str = "", limit: int = 50
+    ) -> Sequence[User]:
+        """By e-mail address, those after `after_email`; with a role those who have it."""
         query = (
             select(users).where(users.c.email > after_email).order_by(users.c.email).limit(limit)
         )
+        if role is not None:
+            query = query.where(users.c.role == role.value)
         with reading(self._engine) as connection:
             return [_user(row) for row in connection.execute(query)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, insert, select, update
@@ -68,12 +69,27 @@ class AuditLog:
             return [_entry(row) for row in connection.execute(query)]
 
     def find(
-        self, *, subject: str | None = None, before: int | None = None, limit: int = 50
+        self,
+        *,
+        subject: str | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        since: datetime | None = None,
+        before: int | None = None,
+        limit: int = 50,
     ) -> Sequence[AuditEntry]:
         """Newest first; `before` is the number of the last one of the page before."""
         query = select(audit_log).order_by(audit_log.c.number.desc()).limit(limit)
-        if subject is not None:
-            query = query.where(audit_log.c.subject == subject)
+        wanted = {
+            audit_log.c.subject: subject,
+            audit_log.c.actor: actor,
+            audit_log.c.action: action,
+        }
+        for column, value in wanted.items():
+            if value is not None:
+                query = query.where(column == value)
+        if since is not None:
+            query = query.where(audit_log.c.at >= since)
         if before is not None:
             query = query.where(audit_log.c.number < before)
         with reading(self._engine) as connection:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row, insert, select, update
+from sqlalchemy import Engine, Row, insert, select, tuple_, update
 
 from managed.domain.errors import EvidenceMissing, Json, NotFound
 from managed.domain.snapshots import KeptObject, SnapshotRecord
@@ -58,6 +58,26 @@ class Catalogue:
         if row is None:
             raise NotFound(f"there is no snapshot {snapshot_id}", snapshot_id=snapshot_id)
         return _record(row)
+
+    def find(
+        self,
+        server_id: str,
+        *,
+        verified: bool | None = None,
+        before: SnapshotRecord | None = None,
+        limit: int = 50,
+    ) -> Sequence[SnapshotRecord]:
+        """The server's, newest first; `before` is the last one of the page before."""
+        key = (snapshots.c.time, snapshots.c.id)
+        query = select(snapshots).where(snapshots.c.server_id == server_id).limit(limit)
+        if verified is not None:
+            is_verified = snapshots.c.verified_at.is_not(None)
+            query = query.where(is_verified if verified else ~is_verified)
+        if before is not None:
+            query = query.where(tuple_(*key) < (before.time, before.snapshot_id))
+        query = query.order_by(*(column.desc() for column in key))
+        with reading(self._engine) as connection:
+            return [_record(row) for row in connection.execute(query)]
 
     def of_server(self, server_id: str) -> Sequence[SnapshotRecord]:
         query = (

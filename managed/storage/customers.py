@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Row,
+    Table,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from managed.domain.customers import Customer, Plan, PlanKind
-from managed.domain.errors import AlreadyExists
+from managed.domain.errors import AlreadyExists, Conflict
 from managed.domain.servers import Server, ServerStatus
 from managed.domain.windows import Covered
 from managed.storage.database import reading
-from managed.storage.tables import customers, plans, servers
+from managed.storage.tables import customers, plans, servers, users, windows
 
 
 class Customers:
@@ -48,16 +60,44 @@ class Customers:
             row = connection.execute(query).first()
         return _customer(row) if row else None
 
-    def find(self, *, after_name: str = "", limit: int = 50) -> Sequence[Customer]:
-        """By name, those after `after_name`."""
+    def find(
+        self, *, email: str | None = None, after_name: str = "", limit: int = 50
+    ) -> Sequence[Customer]:
+        """By name, those after `after_name`; with an address those who have it."""
         query = (
             select(customers)
             .where(customers.c.name > after_name)
             .order_by(customers.c.name)
             .limit(limit)
         )
+        if email is not None:
+            query = query.where(customers.c.email == email)
         with reading(self._engine) as connection:
             return [_customer(row) for row in connection.execute(query)]
+
+    def change(self, connection: Connection, customer: Customer) -> None:
+        """AlreadyExists when the name is another's."""
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    update(customers)
+                    .where(customers.c.id == customer.customer_id)
+                    .values(name=customer.name, email=customer.email)
+                )
+        except IntegrityError as error:
+            raise AlreadyExists(f"a customer named {customer.name} exists", field="name") from error
+
+    def remove(self, connection: Connection, customer: Customer) -> None:
+        """Conflict, with what there is, while something belongs to them. Servers that are deleted
+        count: their jobs and backups stay on record as the customer's.
+        """
+        owned = {
+            "servers": servers.c.customer_id,
+            "windows": windows.c.customer_id,
+            "users": users.c.customer_id,
+        }
+        _require_unused(connection, customer.name, owned, customer.customer_id)
+        _remove(connection, customers, customer.customer_id, customer.name)
 
     # -- plans
 
@@ -76,6 +116,24 @@ class Customers:
                 )
         except IntegrityError as error:
             raise AlreadyExists(f"a plan named {plan.name} exists", field="name") from error
+
+    def change_plan(self, connection: Connection, plan: Plan) -> None:
+        """AlreadyExists when the name is another's."""
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    update(plans)
+                    .where(plans.c.id == plan.plan_id)
+                    .values(name=plan.name, kind=plan.kind.value, only_security=plan.only_security)
+                )
+        except IntegrityError as error:
+            raise AlreadyExists(f"a plan named {plan.name} exists", field="name") from error
+
+    def remove_plan(self, connection: Connection, plan: Plan) -> None:
+        """Conflict, with what there is, while servers are on it or windows are its own."""
+        owned = {"servers": servers.c.plan_id, "windows": windows.c.plan_id}
+        _require_unused(connection, plan.name, owned, plan.plan_id)
+        _remove(connection, plans, plan.plan_id, plan.name)
 
     def plan_of(self, server: Server) -> Plan | None:
         """The plan that the server is on; None for the provider's own."""
@@ -128,6 +186,33 @@ class Customers:
                 (Covered(row.server_id, row.customer_id, row.id, row.since), _plan(row))
                 for row in connection.execute(query)
             ]
+
+
+def _require_unused(
+    connection: Connection, name: str, referring: Mapping[str, Column[Any]], owner_id: str
+) -> None:
+    counts: dict[str, int] = {
+        what: connection.execute(
+            select(func.count()).select_from(column.table).where(column == owner_id)
+        ).scalar_one()
+        for what, column in referring.items()
+    }
+    used = [f"{count} {what}" for what, count in counts.items() if count]
+    if used:
+        raise Conflict(
+            f"{name} is still needed by {', '.join(used)}",
+            hint="Give them to another one, or remove them, first.",
+            **counts,
+        )
+
+
+def _remove(connection: Connection, table: Table, row_id: str, name: str) -> None:
+    """Conflict when something refers to it that nobody has counted."""
+    try:
+        with connection.begin_nested():
+            connection.execute(delete(table).where(table.c.id == row_id))
+    except IntegrityError as error:
+        raise Conflict(f"{name} is still on record elsewhere, and has to stay") from error
 
 
 def _customer(row: Row[Any]) -> Customer:

@@ -128,19 +128,41 @@ class Inventory:
         return server_from_row(row) if row else None
 
     def find(
-        self, *, customer_id: str | None = None, after_name: str = "", limit: int = 50
+        self,
+        *,
+        customer_id: str | None = None,
+        plan_id: str | None = None,
+        node_id: str | None = None,
+        status: ServerStatus | None = None,
+        after_name: str = "",
+        limit: int = 50,
     ) -> Sequence[Server]:
-        """Servers by name, those after `after_name`; only this customer's when one is given."""
+        """Servers by name, those after `after_name`; only those with what is given."""
         query = (
             select(servers)
             .where(PRESENT, servers.c.name > after_name)
             .order_by(servers.c.name)
             .limit(limit)
         )
-        if customer_id is not None:
-            query = query.where(servers.c.customer_id == customer_id)
+        wanted = {
+            servers.c.customer_id: customer_id,
+            servers.c.plan_id: plan_id,
+            servers.c.node_id: node_id,
+            servers.c.status: status.value if status else None,
+        }
+        for column, value in wanted.items():
+            if value is not None:
+                query = query.where(column == value)
         with reading(self._engine) as connection:
             return [server_from_row(row) for row in connection.execute(query)]
+
+    def taken_names(self, names: Sequence[str]) -> set[str]:
+        """Those that servers under management have."""
+        query = select(servers.c.name).where(
+            servers.c.name.in_(names), servers.c.status != ServerStatus.DELETED.value
+        )
+        with reading(self._engine) as connection:
+            return {row.name for row in connection.execute(query)}
 
     def set_status(self, server_id: str, status: ServerStatus) -> None:
         with writing(self._engine) as connection:

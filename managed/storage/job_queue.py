@@ -115,10 +115,15 @@ class JobQueue:
         customer_id: str | None = None,
         kind: JobKind | None = None,
         status: JobStatus | None = None,
+        requested_by: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         before: Job | None = None,
         limit: int = 50,
     ) -> Sequence[Job]:
-        """Jobs, newest first, without their steps; `before` is the last one of the page before."""
+        """Jobs, newest first, without their steps; those asked for from `since` to just before
+        `until`; `before` is the last one of the page before.
+        """
         newest_first = (jobs.c.created_at.desc(), jobs.c.id.desc())
         # Their ids first: an index holds all that this needs, and so is preferred to a walk through
         # the jobs of other kinds, of which a whole night may lie in between.
@@ -132,6 +137,12 @@ class JobQueue:
             ids = ids.where(jobs.c.kind == kind.value)
         if status is not None:
             ids = ids.where(jobs.c.status == status.value)
+        if requested_by is not None:
+            ids = ids.where(jobs.c.requested_by == requested_by)
+        if since is not None:
+            ids = ids.where(jobs.c.created_at >= since)
+        if until is not None:
+            ids = ids.where(jobs.c.created_at < until)
         if before is not None:
             last = (before.created_at, before.job_id)
             ids = ids.where(tuple_(jobs.c.created_at, jobs.c.id) < last)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, and_, insert, or_, select, tuple_, update
 
+from managed.domain.errors import NotFound
 from managed.domain.jobs import JobStatus
 from managed.domain.rescue import RescueSession
 from managed.domain.servers import ServerStatus
@@ -40,6 +41,40 @@ class SessionRecords:
     def current(self, server_id: str) -> RescueSession | None:
         with reading(self._engine) as connection:
             return _current(connection, server_id)
+
+    def get(self, session_id: str) -> RescueSession:
+        """Open or ended; NotFound."""
+        query = select(rescue_sessions).where(rescue_sessions.c.id == session_id)
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no rescue session {session_id}", session_id=session_id)
+        return _session(row)
+
+    def find(
+        self,
+        *,
+        server_id: str | None = None,
+        customer_id: str | None = None,
+        is_open: bool | None = None,
+        before: RescueSession | None = None,
+        limit: int = 50,
+    ) -> Sequence[RescueSession]:
+        """Newest first; `before` is the last one of the page before."""
+        key = (rescue_sessions.c.started_at, rescue_sessions.c.id)
+        query = select(rescue_sessions).order_by(*(column.desc() for column in key)).limit(limit)
+        if server_id is not None:
+            query = query.where(rescue_sessions.c.server_id == server_id)
+        if customer_id is not None:
+            own = select(servers.c.id).where(servers.c.customer_id == customer_id)
+            query = query.where(rescue_sessions.c.server_id.in_(own))
+        if is_open is not None:
+            ended = rescue_sessions.c.ended_at.is_not(None)
+            query = query.where(~ended if is_open else ended)
+        if before is not None:
+            query = query.where(tuple_(*key) < (before.started_at, before.session_id))
+        with reading(self._engine) as connection:
+            return [_session(row) for row in connection.execute(query)]
 
     def keep_until(self, session_id: str, expires_at: datetime) -> None:
         with writing(self._engine) as connection:
@@ -94,4 +129,5 @@ def _session(row: Row[Any]) -> RescueSession:
         status_before=ServerStatus(row.status_before),
         started_at=row.started_at,
         expires_at=row.expires_at,
+        ended_at=row.ended_at,
     )

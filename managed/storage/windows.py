@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, or_, select, tuple_
+from sqlalchemy import Connection, Engine, Row, delete, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from managed.domain.errors import AlreadyExists, Conflict, NotFound
@@ -77,6 +77,22 @@ class Windows:
                 )
         except IntegrityError as error:
             raise NotFound(f"there is no {window.owner} {window.owner_id}") from error
+
+    def change(self, connection: Connection, window: Window) -> None:
+        """NotFound when it has gone meanwhile."""
+        changed = connection.execute(
+            update(windows)
+            .where(windows.c.id == window.window_id)
+            .values(
+                rule=window.rule,
+                zone=window.zone,
+                minutes=window.minutes,
+                starts_on=window.starts_on.isoformat(),
+                created_at=window.created_at,
+            )
+        ).rowcount
+        if changed == 0:
+            raise NotFound(f"there is no window {window.window_id}", window_id=window.window_id)
 
     def remove(self, connection: Connection, window_id: str) -> None:
         """NotFound when there is no such window. What it has started goes on."""
@@ -159,10 +175,11 @@ class Windows:
         since: datetime,
         server_id: str | None = None,
         customer_id: str | None = None,
-        before: MissedWindow | None = None,
+        kind: JobKind | None = None,
+        before: tuple[datetime, str, str] | None = None,
         limit: int = 50,
     ) -> Sequence[MissedWindow]:
-        """Newest first; `before` is the last one of the page before."""
+        """Newest first; `before` is start, server and kind of the last one of the page before."""
         key = (missed_windows.c.starts_at, missed_windows.c.server_id, missed_windows.c.job_kind)
         query = select(missed_windows).where(missed_windows.c.recorded_at >= since)
         if server_id is not None:
@@ -170,9 +187,10 @@ class Windows:
         if customer_id is not None:
             own = select(servers.c.id).where(servers.c.customer_id == customer_id)
             query = query.where(missed_windows.c.server_id.in_(own))
+        if kind is not None:
+            query = query.where(missed_windows.c.job_kind == kind.value)
         if before is not None:
-            last = (before.opening.starts_at, before.server_id, before.job_kind.value)
-            query = query.where(tuple_(*key) < last)
+            query = query.where(tuple_(*key) < before)
         query = query.order_by(*(column.desc() for column in key)).limit(limit)
         with reading(self._engine) as connection:
             return [_missed(row) for row in connection.execute(query)]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -31,6 +32,7 @@ from managed.domain.servers import (
 )
 from managed.domain.snapshots import KeptObject, SnapshotRecord
 from managed.drivers.ssh.keys import new_key_pair
+from managed.logs import configure_logs
 from managed.settings import Settings
 from managed.storage import events as event_log
 from managed.storage.database import writing
@@ -138,6 +140,14 @@ class ApiBench:
         self.installation.inventory.set_status(server.server_id, ServerStatus.RESCUE)
         self.end_job(job)
         return session
+
+
+@pytest.fixture(autouse=True)
+def logs_apart() -> Iterator[None]:
+    """What the API logs goes where a process of its own would write it, not to what is printed."""
+    configure_logs(Settings(log_level="warning"))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from fastapi.testclient import TestClient
 
 from api.auth import GuardedRoute, permission_of
 from managed.domain.access import Permission, Role, User
-from managed.domain.customers import Customer
+from managed.domain.customers import Customer, Plan, PlanKind
 from managed.domain.jobs import JobKind
-from managed.domain.servers import Server
+from managed.domain.rescue import RescueSession
+from managed.domain.servers import Server, ServerStatus
 from managed.domain.tokens import ApiToken, new_token
 from managed.domain.windows import Opening
 from managed.storage.database import writing
@@ -39,8 +40,10 @@ class Tenant(Enum):
 ROUTES: Final[dict[tuple[str, str], tuple[Permission | None, Tenant]]] = {
     ("POST", "/v1/servers"): (P.SERVERS_WRITE, Tenant.NONE),
     ("POST", "/v1/servers/enrol"): (P.SERVERS_WRITE, Tenant.NONE),
+    ("POST", "/v1/servers/enrol/csv"): (P.SERVERS_WRITE, Tenant.NONE),
     ("GET", "/v1/servers"): (P.SERVERS_READ, Tenant.LIST),
     ("GET", "/v1/servers/{server}"): (P.SERVERS_READ, Tenant.OF_SERVER),
+    ("PATCH", "/v1/servers/{server}"): (P.SERVERS_WRITE, Tenant.OF_SERVER),
     ("DELETE", "/v1/servers/{server}"): (P.SERVERS_DELETE, Tenant.OF_SERVER),
     ("PUT", "/v1/servers/{server}/placement"): (P.CUSTOMERS_WRITE, Tenant.OF_SERVER),
     ("GET", "/v1/servers/{server}/snapshots"): (P.SERVERS_READ, Tenant.OF_SERVER),
@@ -48,7 +51,10 @@ ROUTES: Final[dict[tuple[str, str], tuple[Permission | None, Tenant]]] = {
         P.SERVERS_READ,
         Tenant.OF_SERVER,
     ),
+    ("GET", "/v1/rescue-sessions"): (P.SERVERS_READ, Tenant.LIST),
+    ("GET", "/v1/rescue-sessions/{session_id}"): (P.SERVERS_READ, Tenant.OF_SERVER),
     ("POST", "/v1/servers/{server}/jobs"): (P.JOBS_ASK, Tenant.OF_SERVER),
+    ("POST", "/v1/bulk/jobs"): (P.JOBS_ASK, Tenant.LIST),
     ("GET", "/v1/host-key"): (P.SERVERS_WRITE, Tenant.NONE),
     ("GET", "/v1/jobs"): (P.JOBS_READ, Tenant.LIST),
     ("GET", "/v1/jobs/{job_id}"): (P.JOBS_READ, Tenant.OF_SERVER),
@@ -57,11 +63,17 @@ ROUTES: Final[dict[tuple[str, str], tuple[Permission | None, Tenant]]] = {
     ("POST", "/v1/customers"): (P.CUSTOMERS_WRITE, Tenant.NONE),
     ("GET", "/v1/customers"): (P.CUSTOMERS_READ, Tenant.NONE),
     ("GET", "/v1/customers/{customer}"): (P.CUSTOMERS_READ, Tenant.NONE),
+    ("PATCH", "/v1/customers/{customer}"): (P.CUSTOMERS_WRITE, Tenant.NONE),
+    ("DELETE", "/v1/customers/{customer}"): (P.CUSTOMERS_WRITE, Tenant.NONE),
     ("POST", "/v1/plans"): (P.CUSTOMERS_WRITE, Tenant.NONE),
     ("GET", "/v1/plans"): (P.CUSTOMERS_READ, Tenant.NONE),
+    ("GET", "/v1/plans/{plan}"): (P.CUSTOMERS_READ, Tenant.NONE),
+    ("PATCH", "/v1/plans/{plan}"): (P.CUSTOMERS_WRITE, Tenant.NONE),
+    ("DELETE", "/v1/plans/{plan}"): (P.CUSTOMERS_WRITE, Tenant.NONE),
     ("POST", "/v1/windows"): (P.WINDOWS_WRITE, Tenant.NONE),
     ("GET", "/v1/windows"): (P.WINDOWS_READ, Tenant.LIST),
     ("GET", "/v1/windows/{window_id}"): (P.WINDOWS_READ, Tenant.OF_SERVER),
+    ("PATCH", "/v1/windows/{window_id}"): (P.WINDOWS_WRITE, Tenant.OF_SERVER),
     ("DELETE", "/v1/windows/{window_id}"): (P.WINDOWS_WRITE, Tenant.OF_SERVER),
     ("GET", "/v1/missed-windows"): (P.WINDOWS_READ, Tenant.LIST),
     ("GET", "/v1/pause"): (P.PAUSE, Tenant.NONE),
@@ -117,6 +129,7 @@ MAY: Final = {Role.CUSTOMER: CUSTOMER, Role.SUPPORT: SUPPORT, Role.ADMIN: set(P)
 
 BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("POST", "/v1/servers/{server}/jobs"): {"kind": "check"},
+    ("POST", "/v1/bulk/jobs"): {"job": {"kind": "check"}, "servers": {"all": True}},
     ("PUT", "/v1/servers/{server}/placement"): {"customer": "Anna", "plan": None},
     ("POST", "/v1/tokens"): {"name": "a token"},
     ("POST", "/v1/pause"): {"reason": "a reason"},
@@ -169,7 +182,9 @@ class World:
             "{snapshot_id}": lambda: (
                 self.bench.installation.catalogue.of_server(self.server.server_id)[0].snapshot_id
             ),
+            "{session_id}": self.session,
             "{customer}": lambda: self.anna.customer_id,
+            "{plan}": self.new_plan,
             "{window_id}": self.new_window,
             "{node_id}": lambda: "local",
             "{target_id}": self.new_target,
@@ -185,6 +200,30 @@ class World:
         body = {"kind": "webhook", "address": f"https://hooks.invalid/{uuid.uuid4()}"}
         with TestClient(self.bench.app, headers=self.bench.headers) as operator:
             return str(operator.post("/v1/notification-targets", json=body).json()["id"])
+
+    def session(self) -> str:
+        """One that has ended, so that the server can have jobs."""
+        sessions = self.bench.installation.sessions
+        found = sessions.find(server_id=self.server.server_id)
+        if found:
+            return found[0].session_id
+        job = self.bench.installation.queue.find(server_id=self.server.server_id)[0]
+        made = RescueSession(
+            str(uuid.uuid4()),
+            self.server.server_id,
+            job.job_id,
+            "ssh-ed25519 AAAA",
+            ServerStatus.ACTIVE,
+            utc_now(),
+        )
+        sessions.end(sessions.open(made).session_id, utc_now())
+        return made.session_id
+
+    def new_plan(self) -> str:
+        plan = Plan(str(uuid.uuid4()), f"plan-{uuid.uuid4().hex}", PlanKind.MANAGED)
+        with writing(self.bench.installation.database) as connection:
+            self.bench.installation.customers.add_plan(connection, plan, utc_now())
+        return plan.name
 
     def new_window(self) -> str:
         with TestClient(self.bench.app, headers=self.bench.headers) as operator:
@@ -251,7 +290,7 @@ def asked_permissions(bench: ApiBench) -> dict[tuple[str, str], Permission | Non
 
 def ask(api: TestClient, world: World, route: tuple[str, str], caller: Member) -> int:
     method, path = route
-    body = BODIES.get(route, {}) if method in ("POST", "PUT") else None
+    body = BODIES.get(route, {}) if method in ("POST", "PUT", "PATCH") else None
     # Of events a page: a stream goes on until the job's end.
     headers = {**caller.headers, "Accept": "application/json"}
     answer = api.request(method, world.address(path, caller), json=body, headers=headers)

@@ -14,7 +14,15 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from api import access_views, notification_views, planning_views, schemas
+from api import (
+    access_views,
+    bulk_views,
+    enrolment_views,
+    notification_views,
+    planning_views,
+    rescue_views,
+    schemas,
+)
 from api.notification_views import NotificationView, TargetView
 from api.planning_views import CustomerView, MissedWindowView, PlanView, WindowView
 from api.schemas import JobView, NodeView, ServerView, SnapshotView
@@ -180,31 +188,37 @@ def test_every_operation_is_described_with_examples(bench: ApiBench) -> None:
             body = operation.get("requestBody")
             if body is None:
                 continue
-            content = body["content"]["application/json"]
-            schema = content["schema"]
-            name = str(schema.get("$ref", "")).rpartition("/")[2]
-            assert content.get("examples") or known[name].get("examples"), where
+            for content in body["content"].values():
+                assert examples_of(content, known), where
 
 
-def request_examples(document: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Method, path and body of every request that the document shows."""
+def examples_of(content: dict[str, Any], known: dict[str, Any]) -> list[Any]:
+    """The bodies that the document shows: with the route, or with what the body is."""
+    shown = [example["value"] for example in content.get("examples", {}).values()]
+    schema = content["schema"]
+    named = known.get(str(schema.get("$ref", "")).rpartition("/")[2], {})
+    found: list[Any] = shown or schema.get("examples") or named.get("examples", [])
+    return found
+
+
+def request_examples(document: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    """Method, path, media type and body of every request that the document shows."""
     known = document["components"]["schemas"]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             if "requestBody" not in operation:
                 continue
-            content = operation["requestBody"]["content"]["application/json"]
-            shown = [example["value"] for example in content.get("examples", {}).values()]
-            name = str(content["schema"].get("$ref", "")).rpartition("/")[2]
-            for body in shown or known[name]["examples"]:
-                yield method, path, body
+            for media_type, content in operation["requestBody"]["content"].items():
+                for body in examples_of(content, known):
+                    yield method, path, media_type, body
 
 
 def turn(path: str) -> int:
     """Whose windows, servers and tokens they are comes first. A node comes last: with two of them a
     server would have to name one.
     """
-    return {"/v1/customers": 0, "/v1/plans": 0, "/v1/users": 0, "/v1/nodes": 2}.get(path, 1)
+    later = {"/v1/nodes": 2, "/v1/windows/{window_id}": 2}
+    return {"/v1/customers": 0, "/v1/plans": 0, "/v1/users": 0, **later}.get(path, 1)
 
 
 def test_every_request_that_is_shown_is_accepted(
@@ -217,11 +231,22 @@ def test_every_request_that_is_shown_is_accepted(
     elsewhere = ("/v1/requests/", "/v1/webhooks/")  # tests/integration/tickets
     examples = request_examples(bench.app.openapi())
     shown = [example for example in examples if not example[1].startswith(elsewhere)]
-    assert len(shown) == 22
+    assert len(shown) == 28
     refused = []
-    for method, path, body in sorted(shown, key=lambda example: turn(example[1])):
-        address = path.replace("{job_id}", job.job_id).replace("{server}", "blog")
-        answer = api.request(method, address, json=body)
+    for method, path, media_type, body in sorted(shown, key=lambda example: turn(example[1])):
+        address = path
+        for name, there in (
+            ("{job_id}", job.job_id),
+            ("{server}", "blog"),
+            ("{customer}", "Anna Shop Ltd"),
+            ("{plan}", "managed-plus"),
+        ):
+            address = address.replace(name, there)
+        if "{window_id}" in address:
+            (window, *_) = api.get("/v1/windows").json()["items"]
+            address = address.replace("{window_id}", window["id"])
+        content = body if media_type == "text/csv" else json.dumps(body)
+        answer = api.request(method, address, content=content, headers={"Content-Type": media_type})
         if answer.status_code not in (200, 201, 202, 409):
             refused.append((method, path, body, answer.text))
     assert refused == []
@@ -269,7 +294,15 @@ def test_examples_of_answers_have_every_field_as_the_answer_would(bench: ApiBenc
     pages: list[type[View]] = [Page[JobView], Page[NodeView], Page[ServerView], Page[SnapshotView]]
     pages += [Page[CustomerView], Page[PlanView], Page[WindowView], Page[MissedWindowView]]
     pages += [Page[TargetView], Page[NotificationView]]
-    modules = (schemas, planning_views, access_views, notification_views)
+    modules = (
+        schemas,
+        planning_views,
+        access_views,
+        bulk_views,
+        enrolment_views,
+        notification_views,
+        rescue_views,
+    )
     views = [*(view for module in modules for view in views_in(module)), *pages]
     assert len(views) >= 30
     for view in views:

@@ -259,7 +259,7 @@ def test_odd_addresses_are_refused(api: TestClient, path: str) -> None:
     [
         ("GET", "/v1/jobs?server=shop&limit=5", "server", "server_id"),
         ("GET", "/v1/servers?offset=3", "offset", "cursor"),
-        ("GET", "/v1/nodes?limit=5", "limit", "none at all"),
+        ("GET", "/v1/nodes?offset=5", "offset", "limit"),
         ("GET", "/v1/host-key?address=127.0.0.1&Port=22", "Port", "port"),
         ("POST", "/v1/servers/shop/jobs?kind=check", "kind", "none at all"),
         ("DELETE", "/v1/servers/shop?force=1", "force", "none at all"),
@@ -528,3 +528,26 @@ def test_lost_database_is_unavailable(bench: ApiBench, api: TestClient) -> None:
     answer = api.get("/v1/nodes")
     problem(answer, 503, "database-unavailable")
     assert answer.headers["retry-after"] == "1"
+
+
+def test_a_body_that_cannot_be_read_is_an_answer_of_the_document(
+    bench: ApiBench, api: TestClient
+) -> None:
+    bench.add_server()
+    answer = api.post(
+        "/v1/pause", content=b'{"a": "\xff"}', headers={"Content-Type": "application/json"}
+    )
+    documented = bench.app.openapi()["paths"]["/v1/pause"]["post"]["responses"]
+    assert str(answer.status_code) in documented
+    assert answer.status_code == 400
+
+
+def test_a_long_key_of_somebody_with_a_long_name_fits(bench: ApiBench, api: TestClient) -> None:
+    headers = {"Idempotency-Key": "k" * 120, "X-Requested-By": "n" * 100}
+    body = {"name": "Anna", "email": "a" * 241 + "@example.org"}
+    assert api.post("/v1/customers", json=body, headers=headers).status_code == 201
+    again = api.post("/v1/customers", json=body, headers=headers)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    with bench.installation.database.connect() as connection:
+        (kept,) = connection.exec_driver_sql("SELECT key FROM idempotency_keys").scalars()
+    assert len(kept) <= 255
