@@ -14,8 +14,13 @@ from api import errors
 from api.auth import bearer
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
+from api.panel import jobs as panel_jobs
+from api.panel import servers as panel_servers
+from api.panel import sign_in, tonight
+from api.panel.protection import PanelHeaders
+from api.panel.throttle import Throttle
 from api.queries import known_query
-from api.routes import access, customers, jobs, nodes, servers, service, windows
+from api.routes import access, customers, invitations, jobs, nodes, servers, service, windows
 from api.sse import Followers
 from managed.wiring import Installation
 
@@ -86,7 +91,9 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     )
     app.state.services = services
     errors.install(app)
+    app.state.throttle = Throttle()
     app.add_middleware(BodyLimit)
+    app.add_middleware(PanelHeaders)
     app.add_middleware(SecurityHeaders)
     app.include_router(service.router, dependencies=[Depends(known_query)])
     for router in (
@@ -97,8 +104,17 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
         windows.router,
         nodes.router,
         access.router,
+        invitations.router,
     ):
         app.include_router(router, dependencies=[Depends(bearer), Depends(known_query)])
+    for panel in (
+        sign_in.open_router,
+        sign_in.router,
+        tonight.router,
+        panel_servers.router,
+        panel_jobs.router,
+    ):
+        app.include_router(panel, dependencies=[Depends(known_query)])
     return app
 
 

@@ -22,6 +22,8 @@ from managed.storage.customers import Customers
 from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
+from managed.storage.overview import Overview
+from managed.storage.panel_access import PanelAccess
 from managed.storage.sessions import SessionRecords
 from managed.storage.vault import SealedVault
 from managed.storage.windows import Windows
@@ -44,7 +46,8 @@ class NewJobFunction(Protocol):
 @dataclass(frozen=True)
 class Services:
     """`send` tells the workers of a job, after the commit. `shown_host_key` asks a server for the
-    host key that it shows, without trusting it. `check_node` raises what is wrong with a node, and
+    host key that it shows, without trusting it. `public_url` is where people reach the service, empty
+    where that is not said. `check_node` raises what is wrong with a node, and
     `host_ports` offers ports of it for new servers.
     """
 
@@ -57,6 +60,8 @@ class Services:
     customers: Customers
     access: Access
     audit: AuditLog
+    panel_access: PanelAccess
+    overview: Overview
     windows: Windows
     vault: SealedVault
     clock: Callable[[], datetime]
@@ -66,6 +71,7 @@ class Services:
     shown_host_key: Callable[[str, int], str]
     new_key_pair: Callable[[], KeyPair]
     check_node: Callable[[Node], None]
+    public_url: str
     host_ports: Callable[[Node], Iterator[int]]
 
 
@@ -80,6 +86,8 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         customers=installation.customers,
         access=installation.access,
         audit=installation.audit,
+        panel_access=installation.panel_access,
+        overview=installation.overview,
         windows=installation.windows,
         vault=installation.vault,
         clock=installation.clock,
@@ -89,6 +97,7 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         shown_host_key=installation.shell.host_key,
         new_key_pair=installation.new_key_pair,
         check_node=installation.check_node,
+        public_url=installation.settings.public_url.rstrip("/"),
         host_ports=installation.host_ports,
     )
 

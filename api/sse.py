@@ -80,29 +80,51 @@ def event_stream(
     services: Services, followers: Followers, job_id: str, position: int
 ) -> EventSourceResponse:
     """Every event of the job after `position`, then those to come; closes after its last one."""
+
+    async def messages() -> AsyncIterator[ServerSentEvent]:
+        async for event in events_of_job(services, followers, job_id, position):
+            yield _message(event)
+
+    return stream_of(messages())
+
+
+def stream_of(messages: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+    """An answer that sends these, and now and then a comment, so that nobody takes it for dead."""
     return EventSourceResponse(
-        _events(services, followers, job_id, position),
+        messages,
         ping=PING_SECONDS,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _events(
-    services: Services, followers: Followers, job_id: str, position: int
-) -> AsyncIterator[ServerSentEvent]:
+async def events_of_job(
+    services: Services,
+    followers: Followers,
+    job_id: str,
+    position: int,
+    longest: float | None = None,
+) -> AsyncIterator[Event]:
+    """Every event of the job after `position`, then those to come. Ends after its last one, or
+    when after `longest` seconds nothing is there to be told.
+    """
+    ends_at = None if longest is None else asyncio.get_running_loop().time() + longest
     with followers.following(job_id) as channel:
         while True:
             changed, progress = channel.changed, channel.progress
             while progress is not None and position < progress.last_seq:
                 page = await asyncio.to_thread(services.events.after, job_id, position, _PAGE)
                 for event in page:
-                    yield _message(event)
+                    yield event
                 if not page:
                     break
                 position = page[-1].seq
             if progress is not None and progress.is_final:
                 return
-            await changed.wait()
+            try:
+                async with asyncio.timeout_at(ends_at):
+                    await changed.wait()
+            except TimeoutError:
+                return
 
 
 def _message(event: Event) -> ServerSentEvent:

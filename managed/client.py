@@ -79,6 +79,11 @@ class ManagedClient:
     ) -> None:
         self.close()
 
+    @property
+    def base_url(self) -> str:
+        """Where the API is reached, without a slash at the end."""
+        return str(self._http.base_url).rstrip("/")
+
     def close(self) -> None:
         self._http.close()
 

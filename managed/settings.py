@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     api_url: str = ""
     token: SecretStr = SecretStr("")
 
+    public_url: str = ""
+
     listen_address: str = "127.0.0.1"
     listen_port: int = Field(default=8000, ge=1, le=65535)
     worker_processes: int = Field(default=4, ge=1, le=256)

@@ -44,6 +44,8 @@ from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.leases import LeasedJobs
+from managed.storage.overview import Overview
+from managed.storage.panel_access import PanelAccess
 from managed.storage.sessions import SessionRecords
 from managed.storage.vault import (
     SealedVault,
@@ -108,6 +110,14 @@ class Installation:
     @cached_property
     def access(self) -> Access:
         return Access(self.database)
+
+    @cached_property
+    def panel_access(self) -> PanelAccess:
+        return PanelAccess(self.database)
+
+    @cached_property
+    def overview(self) -> Overview:
+        return Overview(self.database)
 
     @cached_property
     def audit(self) -> AuditLog:

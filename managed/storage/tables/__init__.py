@@ -3,6 +3,7 @@
 from managed.storage.tables.access import api_tokens, audit_head, audit_log, users
 from managed.storage.tables.columns import metadata
 from managed.storage.tables.inventory import customers, nodes, plans, sealed_secrets, servers
+from managed.storage.tables.panel import invitations, panel_sessions
 from managed.storage.tables.planning import missed_windows, pause, windows
 from managed.storage.tables.work import (
     events,
@@ -20,11 +21,13 @@ __all__ = [
     "customers",
     "events",
     "idempotency_keys",
+    "invitations",
     "job_steps",
     "jobs",
     "metadata",
     "missed_windows",
     "nodes",
+    "panel_sessions",
     "pause",
     "plans",
     "rescue_sessions",
