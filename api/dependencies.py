@@ -46,8 +46,8 @@ class NewJobFunction(Protocol):
 @dataclass(frozen=True)
 class Services:
     """`send` tells the workers of a job, after the commit. `shown_host_key` asks a server for the
-    host key that it shows, without trusting it. `public_url` is where people reach the service, empty
-    where that is not said. `check_node` raises what is wrong with a node, and
+    host key that it shows, without trusting it. `public_url` is where people reach the service,
+    empty where that is not said. `check_node` raises what is wrong with a node, and
     `host_ports` offers ports of it for new servers.
     """
 

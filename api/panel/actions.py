@@ -26,11 +26,11 @@ class Action(StrEnum):
         """What the API would be asked for."""
         match self:
             case Action.BACKUP:
-                return NewBackup(kind="backup")
+                return NewBackup(kind="backup", run_key=None)
             case Action.CHECK:
-                return NewCheck(kind="check")
+                return NewCheck(kind="check", run_key=None)
             case Action.RESET:
-                return NewPower(kind="power", action="reset")
+                return NewPower(kind="power", action="reset", run_key=None)
 
     @property
     def button(self) -> str:

@@ -40,9 +40,7 @@ from managed.domain.sign_in import (
 from managed.storage import audit
 from managed.storage.database import writing
 
-open_router = APIRouter(
-    prefix="/panel", route_class=OpenPageRoute, include_in_schema=False
-)
+open_router = APIRouter(prefix="/panel", route_class=OpenPageRoute, include_in_schema=False)
 router = APIRouter(prefix="/panel", route_class=PageRoute, include_in_schema=False)
 
 _FOR_EVER = "public, max-age=31536000, immutable"

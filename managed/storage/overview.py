@@ -79,22 +79,20 @@ class Overview:
             rows = connection.execute(query).all()
             progress = _newest_progress(connection, [row.id for row in rows])
         return [
-            JobOnServer(
-                job_from_row(row), row.server_name, row.started_step, progress.get(row.id)
-            )
+            JobOnServer(job_from_row(row), row.server_name, row.started_step, progress.get(row.id))
             for row in rows
         ]
 
     def succeeded(self, since: datetime) -> Mapping[JobKind, int]:
         """How many jobs of each kind succeeded at that time or later."""
         query = (
-            select(jobs.c.kind, func.count().label("count"))
+            select(jobs.c.kind, func.count().label("ended"))
             .where(jobs.c.status == JobStatus.SUCCEEDED.value, jobs.c.finished_at >= since)
             .group_by(jobs.c.kind)
             .order_by(jobs.c.kind)
         )
         with reading(self._engine) as connection:
-            return {JobKind(row.kind): row.count for row in connection.execute(query)}
+            return {JobKind(row.kind): row.ended for row in connection.execute(query)}
 
     def server_names(self, server_ids: Collection[str]) -> Mapping[str, str]:
         """Also those of deleted servers."""

@@ -66,16 +66,12 @@ class PanelAccess:
         """The same password by stronger parameters."""
         with writing(self._engine) as connection:
             connection.execute(
-                update(users)
-                .where(users.c.id == user.user_id)
-                .values(password_hash=password_hash)
+                update(users).where(users.c.id == user.user_id).values(password_hash=password_hash)
             )
 
     # -- invitations
 
-    def invite(
-        self, connection: Connection, user: User, text: Secret, now: datetime
-    ) -> Invitation:
+    def invite(self, connection: Connection, user: User, text: Secret, now: datetime) -> Invitation:
         """Insert inside the caller's transaction; earlier ones of this user count no more."""
         connection.execute(delete(invitations).where(invitations.c.user_id == user.user_id))
         made = Invitation(token_hash(text.reveal()), user.user_id, now, now + INVITATION_LIFE)
@@ -141,9 +137,7 @@ class PanelAccess:
 
     def end_session(self, connection: Connection, cookie: str) -> None:
         """From the commit on the cookie opens nothing; one that opened nothing is fine."""
-        connection.execute(
-            delete(panel_sessions).where(panel_sessions.c.id == token_hash(cookie))
-        )
+        connection.execute(delete(panel_sessions).where(panel_sessions.c.id == token_hash(cookie)))
 
     def _note_use(self, session: PanelSession, now: datetime) -> None:
         if session.last_seen_at <= now - _USE_IS_NOTED_EVERY:
