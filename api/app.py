@@ -14,13 +14,19 @@ from api import errors
 from api.auth import bearer
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
-from api.panel import jobs as panel_jobs
-from api.panel import servers as panel_servers
-from api.panel import sign_in, tonight
-from api.panel.protection import PanelHeaders
-from api.panel.throttle import Throttle
+from api.panel.installing import install_panel
 from api.queries import known_query
-from api.routes import access, customers, invitations, jobs, nodes, servers, service, windows
+from api.routes import (
+    access,
+    customers,
+    invitations,
+    jobs,
+    nodes,
+    notifications,
+    servers,
+    service,
+    windows,
+)
 from api.sse import Followers
 from managed.wiring import Installation
 
@@ -44,6 +50,7 @@ _TAGS = [
     {"name": "customers", "description": "Who owns servers."},
     {"name": "plans", "description": "What is covered."},
     {"name": "windows", "description": "When work starts by itself, and the pause."},
+    {"name": "notifications", "description": "Who is told of what went wrong."},
     {"name": "nodes", "description": "Hypervisor hosts."},
     {"name": "access", "description": "Users, their tokens, and the log of who did what."},
     {"name": "service", "description": "The service itself."},
@@ -91,9 +98,8 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     )
     app.state.services = services
     errors.install(app)
-    app.state.throttle = Throttle()
+    install_panel(app)
     app.add_middleware(BodyLimit)
-    app.add_middleware(PanelHeaders)
     app.add_middleware(SecurityHeaders)
     app.include_router(service.router, dependencies=[Depends(known_query)])
     for router in (
@@ -102,19 +108,12 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
         jobs.router,
         customers.router,
         windows.router,
+        notifications.router,
         nodes.router,
         access.router,
         invitations.router,
     ):
         app.include_router(router, dependencies=[Depends(bearer), Depends(known_query)])
-    for panel in (
-        sign_in.open_router,
-        sign_in.router,
-        tonight.router,
-        panel_servers.router,
-        panel_jobs.router,
-    ):
-        app.include_router(panel, dependencies=[Depends(known_query)])
     return app
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Protocol
@@ -13,8 +13,10 @@ from sqlalchemy import Engine as Database
 from managed.domain.connections import KeyPair
 from managed.domain.errors import MissingRequirement
 from managed.domain.jobs import JobKind
+from managed.domain.notifications import TargetKind
 from managed.domain.secrets import Secret
 from managed.domain.servers import Node
+from managed.ports import Notifier
 from managed.storage.access import Access
 from managed.storage.audit import AuditLog
 from managed.storage.catalogue import Catalogue
@@ -22,6 +24,8 @@ from managed.storage.customers import Customers
 from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
+from managed.storage.notification_records import NotificationRecords
+from managed.storage.notification_targets import NotificationTargets
 from managed.storage.overview import Overview
 from managed.storage.panel_access import PanelAccess
 from managed.storage.sessions import SessionRecords
@@ -63,6 +67,9 @@ class Services:
     panel_access: PanelAccess
     overview: Overview
     windows: Windows
+    targets: NotificationTargets
+    notifications: NotificationRecords
+    notifiers: Mapping[TargetKind, Notifier]
     vault: SealedVault
     clock: Callable[[], datetime]
     token: Secret
@@ -89,6 +96,9 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         panel_access=installation.panel_access,
         overview=installation.overview,
         windows=installation.windows,
+        targets=installation.targets,
+        notifications=installation.notifications,
+        notifiers=installation.notifiers,
         vault=installation.vault,
         clock=installation.clock,
         token=_token(installation),

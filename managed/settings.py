@@ -38,8 +38,6 @@ class Settings(BaseSettings):
     api_url: str = ""
     token: SecretStr = SecretStr("")
 
-    public_url: str = ""
-
     listen_address: str = "127.0.0.1"
     listen_port: int = Field(default=8000, ge=1, le=65535)
     worker_processes: int = Field(default=4, ge=1, le=256)
@@ -65,6 +63,16 @@ class Settings(BaseSettings):
     debian_security_mirror: str = ""
     apt_proxy: str = ""
     lab_apt_proxy: str = ""
+
+    public_url: str = ""
+    smtp_host: str = ""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_ca_file: Path | None = None
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    smtp_from: str = ""
+    webhooks_to_private_addresses: bool = False
 
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

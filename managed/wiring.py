@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -15,9 +15,11 @@ from sqlalchemy import Engine as Database
 from images.rescue import RESCUE_COMMAND_LINE
 from images.sources import resolve_sources
 from managed.domain.connections import KeyPair
+from managed.domain.errors import MissingRequirement
 from managed.domain.jobs import CLOCKS_KEYS, Job, JobKind
+from managed.domain.notifications import TargetKind, is_mail_address
 from managed.domain.rescue import RescueSession
-from managed.domain.secrets import Secret, new_password
+from managed.domain.secrets import Secret, SecretPurpose, new_password
 from managed.domain.servers import Node
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.children import LocalChildren
@@ -26,6 +28,8 @@ from managed.drivers.libvirt.driver import LibvirtHypervisor
 from managed.drivers.libvirt.node import Acceleration, LibvirtNode
 from managed.drivers.libvirt.registration import check_node
 from managed.drivers.local_ports import FIRST, LAST, free_ports
+from managed.drivers.notifications.email import EmailNotifier, MailSettings, Tls
+from managed.drivers.notifications.webhooks import WebhookNotifier
 from managed.drivers.restic.commands import ResticSettings
 from managed.drivers.restic.repositories import ResticRepositories
 from managed.drivers.runs import SshPolls, SshRuns
@@ -33,7 +37,7 @@ from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.ssh.keys import new_key_pair, public_key_of
 from managed.drivers.ssh.shell import SshShell
 from managed.drivers.ssh.tunnels import SshTunnels
-from managed.ports import Hypervisor
+from managed.ports import Hypervisor, Notifier
 from managed.settings import Settings
 from managed.storage.access import Access
 from managed.storage.audit import AuditLog
@@ -44,6 +48,9 @@ from managed.storage.events import EventLog
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.leases import LeasedJobs
+from managed.storage.notification_records import NotificationRecords
+from managed.storage.notification_targets import NotificationTargets
+from managed.storage.outbox import Outbox
 from managed.storage.overview import Overview
 from managed.storage.panel_access import PanelAccess
 from managed.storage.sessions import SessionRecords
@@ -126,6 +133,30 @@ class Installation:
     @cached_property
     def windows(self) -> Windows:
         return Windows(self.database)
+
+    @cached_property
+    def targets(self) -> NotificationTargets:
+        return NotificationTargets(self.database)
+
+    @cached_property
+    def notifications(self) -> NotificationRecords:
+        return NotificationRecords(self.database)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(self.database)
+
+    @cached_property
+    def notifiers(self) -> Mapping[TargetKind, Notifier]:
+        """The ways to tell people; mail only where a mail server is set."""
+        webhooks = WebhookNotifier(
+            lambda target_id: self.vault.secret(target_id, SecretPurpose.WEBHOOK_KEY),
+            staff_may_be_private=self.settings.webhooks_to_private_addresses,
+        )
+        if not self.settings.smtp_host:
+            return {TargetKind.WEBHOOK: webhooks}
+        mail = EmailNotifier(mail_settings(self.settings))
+        return {TargetKind.EMAIL: mail, TargetKind.WEBHOOK: webhooks}
 
     @cached_property
     def vault(self) -> SealedVault:
@@ -274,6 +305,29 @@ def apt_sources_text(settings: Settings, operating_system: str) -> str:
         f"deb {found.mirror} {suite} main\n"
         f"deb {found.mirror} {suite}-updates main\n"
         f"deb {found.security_mirror} {suite}-security main\n"
+    )
+
+
+def mail_settings(settings: Settings) -> MailSettings:
+    """MissingRequirement when they are not complete, or would show the password to the network."""
+    if not is_mail_address(settings.smtp_from):
+        raise MissingRequirement(
+            "MANAGED_SMTP_HOST is set, but MANAGED_SMTP_FROM is not one plain mail address",
+            hint="It is the one that mails come from, such as managed@example.org.",
+        )
+    if settings.smtp_user and settings.smtp_tls == "none":
+        raise MissingRequirement(
+            "with MANAGED_SMTP_TLS=none the password would cross the network readable",
+            hint="Set it to starttls or tls, or leave MANAGED_SMTP_USER out.",
+        )
+    return MailSettings(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        sender=settings.smtp_from,
+        tls=Tls(settings.smtp_tls),
+        user=settings.smtp_user,
+        password=Secret(settings.smtp_password.get_secret_value()),
+        ca_file=settings.smtp_ca_file,
     )
 
 

@@ -27,6 +27,7 @@ from managed.settings import settings
 from managed.storage.database import writing
 from managed.storage.idempotency import forget_answers
 from managed.wiring import Installation, open_installation
+from workers.notices import Notices
 from workers.openings import Openings
 from workers.poller import Poller
 from workers.queue import send
@@ -61,6 +62,7 @@ class Clock:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         openings = Openings(installation, lambda job_id: send(installation, job_id))
+        notices = Notices(installation)
         self._duties = [
             Duty("send", self._send_jobs, _EVERY_TICK),
             Duty("start_windows", openings.start, _WINDOWS),
@@ -69,6 +71,8 @@ class Clock:
             Duty("end_sessions", self._end_sessions, _EVERY_TICK),
             Duty("prepare_partitions", installation.events.prepare_partitions, _HOUSEKEEPING),
             Duty("forget_answers", self._forget_answers, _HOUSEKEEPING),
+            Duty("tell", notices.tell, _EVERY_TICK),
+            Duty("forget_notifications", notices.forget, _HOUSEKEEPING),
         ]
 
     def tick(self) -> None:

@@ -15,7 +15,18 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import Abort, TyperException
 
-from managed.cli import access, cells, images, jobs, lab, planning, servers, service, snapshots
+from managed.cli import (
+    access,
+    cells,
+    images,
+    jobs,
+    lab,
+    notifications,
+    planning,
+    servers,
+    service,
+    snapshots,
+)
 from managed.cli.connection import because
 from managed.cli.output import plain
 from managed.domain.errors import InvalidInput, ManagedError, Unavailable
@@ -56,6 +67,7 @@ for name, commands in (
     ("users", access.users),
     ("tokens", access.tokens),
     ("audit", access.audit),
+    ("notifications", notifications.app),
     ("lab", lab.app),
     ("cells", cells.app),
     ("images", images.app),

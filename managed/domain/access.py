@@ -49,6 +49,8 @@ class Permission(StrEnum):
     REQUESTS_DECIDE = "requests:decide"
     USERS = "users"
     TOKENS = "tokens"
+    NOTIFICATIONS_READ = "notifications:read"
+    NOTIFICATIONS_WRITE = "notifications:write"
     AUDIT_READ = "audit:read"
 
 
@@ -70,6 +72,7 @@ _OF_SUPPORT: Final = _OF_CUSTOMER | {
     Permission.WINDOWS_WRITE,
     Permission.PAUSE,
     Permission.REQUESTS_DECIDE,
+    Permission.NOTIFICATIONS_READ,
     Permission.AUDIT_READ,
 }
 _OF_ROLE: Final = {

@@ -136,6 +136,13 @@ class GatewayUnavailable(Unavailable):
     title = "The backup gateway does not answer"
 
 
+class NotDelivered(Unavailable):
+    """A mail server or a webhook did not take a message."""
+
+    code = "not-delivered"
+    title = "A message was not taken"
+
+
 class RepositoryLocked(Unavailable):
     code = "repository-locked"
     title = "The backup repository is locked by another process"

@@ -37,6 +37,7 @@ _LINES: Final[Mapping[str, tuple[Tone, str, str]]] = {
     "step_waiting": (Tone.PLAIN, "waits", "{step}: {for}"),
     "step_retry": (Tone.NOTICE, "tries again", "{step}: {detail}"),
     "step_failed": (Tone.BAD, "failed", "{step}: {detail}"),
+    "undo_begun": (Tone.BAD, "ends as {verdict}", "{detail}"),
     "undo_started": (Tone.NOTICE, "takes back", "{step}"),
     "undo_failed": (Tone.BAD, "could not take back", "{step}: {detail}"),
     "warning": (Tone.NOTICE, "warning", "{message}"),
@@ -50,8 +51,9 @@ def event_line(kind: str, data: Mapping[str, Any]) -> EventLine:
     """The line of an event. What servers say stands in it as text, without control characters."""
     tone, word, text = Tone.PLAIN, "", ""
     if kind in _LINES:
-        tone, word, form = _LINES[kind]
-        text = form.format_map(_Said(data)).removesuffix(": ").removeprefix(": ")
+        tone, word, text = _LINES[kind]
+        word, text = (part.format_map(_Said(data)) for part in (word, text))
+        text = text.removesuffix(": ").removeprefix(": ")
     elif (progress := progress_sentence(kind, data)) is not None:
         word, text = "progress", progress
     elif isinstance(lines := data.get("lines"), list):
@@ -60,7 +62,7 @@ def event_line(kind: str, data: Mapping[str, Any]) -> EventLine:
         text = str(data.get("text") or data.get("detail") or kind.replace("_", " "))
     if kind == "job_ended":
         tone = _ENDINGS.get(str(data.get("status")), tone)
-    return EventLine(tone, word, without_controls(text)[:_LONGEST_LINE])
+    return EventLine(tone, without_controls(word), without_controls(text)[:_LONGEST_LINE])
 
 
 class _Said(dict[str, Any]):

@@ -14,6 +14,7 @@ class SecretPurpose(StrEnum):
     RESCUE_HOST_KEY = "rescue-host-key"
     REPOSITORY_PASSWORD = "repository-password"
     GATEWAY_PASSWORD = "gateway-password"
+    WEBHOOK_KEY = "webhook-key"
 
 
 class Secret:

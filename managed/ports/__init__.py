@@ -15,6 +15,7 @@ from managed.ports.hypervisor import (
     ServerStats,
 )
 from managed.ports.jobs import ChildProcesses, JobStore
+from managed.ports.notifications import Notifier
 from managed.ports.playbooks import PlaybookReport, Playbooks
 from managed.ports.records import RescueSessions, Servers, Snapshots, Vault
 from managed.ports.remote import (
@@ -36,6 +37,7 @@ __all__ = [
     "Hypervisor",
     "HypervisorCapabilities",
     "JobStore",
+    "Notifier",
     "ObjectStore",
     "PlaybookReport",
     "Playbooks",

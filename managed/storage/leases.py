@@ -25,11 +25,13 @@ from sqlalchemy import (
 from managed.domain.errors import Json, LeaseLost
 from managed.domain.events import NewEvent
 from managed.domain.jobs import Job, JobStatus, StepResult, StepStatus
+from managed.domain.notifications import failed_job
 from managed.domain.questions import Question, question_as_json
 from managed.storage import events
 from managed.storage.beginning import may_begin
 from managed.storage.database import writing
 from managed.storage.handover import hand_over, lock_server
+from managed.storage.incidents import note, why_given_up
 from managed.storage.rows import DO, UNDO, job_from_row, steps_of
 from managed.storage.tables import job_steps, jobs
 from managed.storage.waiting import wake_to_stop
@@ -231,6 +233,8 @@ class LeasedJobs:
             )
             ended = [NewEvent(now, "job_ended", {"status": status.value})]
             events.append(connection, job.job_id, ended)
+            if status is JobStatus.FAILED:
+                note(connection, [failed_job(job, why_given_up(connection, job), now)])
             return hand_over(connection, job.server_id)
 
     def append_events(self, job: Job, new: Sequence[NewEvent]) -> None:

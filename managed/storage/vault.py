@@ -135,7 +135,11 @@ class SealedVault:
 
     def forget(self, owner: str) -> None:
         with writing(self._engine) as connection:
-            connection.execute(delete(sealed_secrets).where(sealed_secrets.c.owner == owner))
+            self.forget_within(connection, owner)
+
+    def forget_within(self, connection: Connection, owner: str) -> None:
+        """The same inside the caller's transaction."""
+        connection.execute(delete(sealed_secrets).where(sealed_secrets.c.owner == owner))
 
 
 def _context(owner: str, purpose: SecretPurpose) -> bytes:

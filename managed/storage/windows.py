@@ -12,8 +12,10 @@ from sqlalchemy.exc import IntegrityError
 
 from managed.domain.errors import AlreadyExists, Conflict, NotFound
 from managed.domain.jobs import JobKind
+from managed.domain.notifications import missed_window
 from managed.domain.windows import Opening, Window, WindowOwner
 from managed.storage.database import reading, writing
+from managed.storage.incidents import note
 from managed.storage.tables import jobs, missed_windows, pause, servers, windows
 
 
@@ -116,7 +118,7 @@ class Windows:
             return {row.server_id for row in connection.execute(query)}
 
     def record_missed(self, missed: Sequence[MissedWindow]) -> None:
-        """Those that are not recorded yet."""
+        """Those that are not recorded yet; whoever wants to hear of them will be told."""
         if not missed:
             return
         with writing(self._engine) as connection:
@@ -133,6 +135,15 @@ class Windows:
                     }
                     for one in missed
                 ],
+            )
+            note(
+                connection,
+                (
+                    missed_window(
+                        one.server_id, one.job_kind, one.opening, one.reason, one.recorded_at
+                    )
+                    for one in missed
+                ),
             )
 
     def missed(

@@ -39,6 +39,7 @@ from tests.support.restic_objects import key_file, with_new_id
 from tests.support.runtime import short_directory
 
 BUCKET = "managed-tests"
+_LOOPBACK = x509.IPAddress(IPv4Address("127.0.0.1"))
 IMAGES = Path(__file__).parents[2] / "var" / "images"
 
 
@@ -58,19 +59,19 @@ def free_port() -> int:
         return port
 
 
-def self_signed_certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that vouches for itself, and its key, as PEM files."""
+def self_signed_certificate(
+    directory: Path, host: x509.GeneralName = _LOOPBACK
+) -> tuple[Path, Path]:
+    """A certificate for the host that vouches for itself, and its key, as PEM files."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway of the tests")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server of the tests")])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName([host]), critical=False)
         .sign(key, hashes.SHA256())
     )
     files = directory / "certificate.pem", directory / "certificate-key.pem"

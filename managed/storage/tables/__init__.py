@@ -3,6 +3,11 @@
 from managed.storage.tables.access import api_tokens, audit_head, audit_log, users
 from managed.storage.tables.columns import metadata
 from managed.storage.tables.inventory import customers, nodes, plans, sealed_secrets, servers
+from managed.storage.tables.notifications import (
+    notification_deliveries,
+    notification_targets,
+    notifications,
+)
 from managed.storage.tables.panel import invitations, panel_sessions
 from managed.storage.tables.planning import missed_windows, pause, windows
 from managed.storage.tables.work import (
@@ -27,6 +32,9 @@ __all__ = [
     "metadata",
     "missed_windows",
     "nodes",
+    "notification_deliveries",
+    "notification_targets",
+    "notifications",
     "panel_sessions",
     "pause",
     "plans",

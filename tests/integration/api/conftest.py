@@ -93,13 +93,13 @@ class ApiBench:
         new = self.installation.new_job(server.server_id, kind, {}, "a test")
         return self.installation.queue.submit(new, utc_now())
 
-    def end_job(self, job: Job) -> None:
+    def end_job(self, job: Job, status: JobStatus = JobStatus.SUCCEEDED) -> None:
         """As a worker would: claim it, finish it."""
         now = utc_now()
         store = LeasedJobs(self.installation.database)
         claimed = store.claim(job.job_id, "a worker", now, timedelta(minutes=1))
         assert claimed is not None
-        store.finish(claimed[0], JobStatus.SUCCEEDED, now)
+        store.finish(claimed[0], status, now)
 
     def add_events(self, job: Job, *names: str) -> None:
         now = utc_now()

@@ -75,6 +75,12 @@ ROUTES: Final[dict[tuple[str, str], tuple[Permission | None, Tenant]]] = {
     ("POST", "/v1/tokens"): (P.TOKENS, Tenant.OWN),
     ("GET", "/v1/tokens"): (P.TOKENS, Tenant.OWN),
     ("DELETE", "/v1/tokens/{token_id}"): (P.TOKENS, Tenant.OWN),
+    ("POST", "/v1/notification-targets"): (P.NOTIFICATIONS_WRITE, Tenant.NONE),
+    ("GET", "/v1/notification-targets"): (P.NOTIFICATIONS_READ, Tenant.NONE),
+    ("GET", "/v1/notification-targets/{target_id}"): (P.NOTIFICATIONS_READ, Tenant.NONE),
+    ("DELETE", "/v1/notification-targets/{target_id}"): (P.NOTIFICATIONS_WRITE, Tenant.NONE),
+    ("POST", "/v1/notification-targets/{target_id}/test"): (P.NOTIFICATIONS_WRITE, Tenant.NONE),
+    ("GET", "/v1/notifications"): (P.NOTIFICATIONS_READ, Tenant.NONE),
     ("GET", "/v1/audit"): (P.AUDIT_READ, Tenant.NONE),
     ("GET", "/v1/audit/export"): (P.AUDIT_READ, Tenant.NONE),
     ("GET", "/v1/audit/head"): (P.AUDIT_READ, Tenant.NONE),
@@ -96,6 +102,7 @@ SUPPORT: Final = CUSTOMER | {
     P.WINDOWS_WRITE,
     P.PAUSE,
     P.REQUESTS_DECIDE,
+    P.NOTIFICATIONS_READ,
     P.AUDIT_READ,
 }
 MAY: Final = {Role.CUSTOMER: CUSTOMER, Role.SUPPORT: SUPPORT, Role.ADMIN: set(P)}
@@ -154,6 +161,7 @@ class World:
             "{customer}": lambda: self.anna.customer_id,
             "{window_id}": self.new_window,
             "{node_id}": lambda: "local",
+            "{target_id}": self.new_target,
             "{user}": lambda: self.members["customer"].user.email,
             "{token_id}": lambda: self.token(caller.user).text[4:16],
         }
@@ -161,6 +169,11 @@ class World:
             if name in path:
                 path = path.replace(name, make())
         return path.replace("host-key", "host-key?address=127.0.0.1&port=1")
+
+    def new_target(self) -> str:
+        body = {"kind": "webhook", "address": f"https://hooks.invalid/{uuid.uuid4()}"}
+        with TestClient(self.bench.app, headers=self.bench.headers) as operator:
+            return str(operator.post("/v1/notification-targets", json=body).json()["id"])
 
     def new_window(self) -> str:
         with TestClient(self.bench.app, headers=self.bench.headers) as operator:

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from api import access_views, planning_views, schemas
+from api import access_views, notification_views, planning_views, schemas
+from api.notification_views import NotificationView, TargetView
 from api.planning_views import CustomerView, MissedWindowView, PlanView, WindowView
 from api.schemas import JobView, NodeView, ServerView, SnapshotView
 from api.views import Page, View
@@ -214,7 +215,7 @@ def test_every_request_that_is_shown_is_accepted(
     monkeypatch.setattr("managed.drivers.libvirt.registration._check_directory", lambda _: None)
     monkeypatch.setattr("managed.drivers.libvirt.registration._check_libvirt", lambda *_: None)
     shown = list(request_examples(bench.app.openapi()))
-    assert len(shown) == 20
+    assert len(shown) == 21
     refused = []
     for method, path, body in sorted(shown, key=lambda example: turn(example[1])):
         address = path.replace("{job_id}", job.job_id).replace("{server}", "blog")
@@ -265,7 +266,8 @@ def test_examples_of_answers_have_every_field_as_the_answer_would(bench: ApiBenc
     """Of the views themselves: FastAPI leaves nulls out of the document."""
     pages: list[type[View]] = [Page[JobView], Page[NodeView], Page[ServerView], Page[SnapshotView]]
     pages += [Page[CustomerView], Page[PlanView], Page[WindowView], Page[MissedWindowView]]
-    modules = (schemas, planning_views, access_views)
+    pages += [Page[TargetView], Page[NotificationView]]
+    modules = (schemas, planning_views, access_views, notification_views)
     views = [*(view for module in modules for view in views_in(module)), *pages]
     assert len(views) >= 30
     for view in views:

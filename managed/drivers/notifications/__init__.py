@@ -1,0 +1,1 @@
+"""How messages leave: by mail, and by signed calls of webhooks."""
