@@ -30,7 +30,7 @@ _LINES_SHOWN: Final = 300
 _LINES_OF_WHOLE_LOG: Final = 5000
 # Then browsers open the stream again, and it is asked anew whether they may: who was signed out or
 # lost a server does not read on for hours.
-_LONGEST_STREAM_SECONDS: Final = 120.0
+LONGEST_STREAM_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ async def _messages(
         yield ServerSentEvent(event="end", data="")
         return
     is_over = False
-    events = events_of_job(services, followers, job_id, position, _LONGEST_STREAM_SECONDS)
+    events = events_of_job(services, followers, job_id, position, LONGEST_STREAM_SECONDS)
     async for event in events:
         yield _message(event)
         is_over = event.type == "job_ended"

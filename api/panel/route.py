@@ -94,7 +94,7 @@ class OpenPageRoute(APIRoute):
             except ManagedError as error:
                 return error_page(request, status_of(error), error)
             except RequestValidationError:
-                return error_page(request, HTTPStatus.NOT_FOUND, _no_such_page())
+                return error_page(request, HTTPStatus.NOT_FOUND, no_such_page())
             except HTTPException:
                 raise
             except Exception:
@@ -198,7 +198,7 @@ def _not_ours() -> Forbidden:
     )
 
 
-def _no_such_page() -> NotFound:
+def no_such_page() -> NotFound:
     return NotFound("there is no such page", hint="Look for the server by its name.")
 
 

@@ -34,6 +34,7 @@ PAGES: Final[dict[tuple[str, str], Permission | str | None]] = {
     ("POST", "/panel/sign-in"): "open",
     ("GET", "/panel/invitation/{token}"): "open",
     ("POST", "/panel/invitation/{token}"): "open",
+    ("GET", "/panel/{path:path}"): "open",
     ("GET", "/panel"): None,
     ("POST", "/panel/sign-out"): None,
     ("GET", "/panel/tonight"): P.JOBS_READ,
@@ -379,6 +380,26 @@ def _customer_id(night: Night) -> str:
     owner = night.bench.installation.inventory.owner_of(night.annas.server_id)
     assert owner is not None
     return owner
+
+
+def test_a_stream_ends_after_its_time_and_whoever_was_signed_out_gets_no_other(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.panel.jobs.LONGEST_STREAM_SECONDS", 1.0)
+    worker = work_on(night.bench.installation, night.beas, JobKind.PATCH)
+    path = f"/panel/jobs/{worker.job.job_id}/events"
+    first = night.support.get(path, Accept="text/event-stream")
+    assert first.status_code == 200
+    assert "event: end" not in first.text
+    night.support.post("/panel/sign-out", {"csrf": night.support.csrf()})
+    assert night.support.get(path, Accept="text/event-stream").status_code == 401
+
+
+def test_what_is_no_page_is_told_on_a_page(night: Night) -> None:
+    for path in ("/panel/none", "/panel/jobs/none", "/panel/servers/none"):
+        answer = night.support.get(path)
+        assert answer.status_code == 404
+        assert answer.headers["Content-Type"].startswith("text/html")
 
 
 def test_a_job_that_takes_long_shows_where_it_is(night: Night) -> None:
