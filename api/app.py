@@ -23,8 +23,10 @@ from api.routes import (
     jobs,
     nodes,
     notifications,
+    requests,
     servers,
     service,
+    webhooks,
     windows,
 )
 from api.sse import Followers
@@ -38,9 +40,10 @@ servers, admins decide about people, plans and nodes. A token can be limited to 
 Every change is entered into the audit log; say why with `X-Reason`, such as a ticket's number.
 
 Work is done by **jobs**: ask for one, follow its events, read its steps. Every request needs
-`Authorization: Bearer <token>`, except `/healthz` and this document. Requests that start something
-take an `Idempotency-Key`. Every error is an RFC 9457 problem document (`application/problem+json`)
-with a stable `code`, a `hint`, and the particulars in `data`.
+`Authorization: Bearer <token>`, except `/healthz`, this document, and the helpdesk's webhook, which
+is signed. Requests that start something take an `Idempotency-Key`. Every error is an RFC 9457
+problem document (`application/problem+json`) with a stable `code`, a `hint`, and the particulars in
+`data`.
 """
 
 _TAGS = [
@@ -51,6 +54,7 @@ _TAGS = [
     {"name": "plans", "description": "What is covered."},
     {"name": "windows", "description": "When work starts by itself, and the pause."},
     {"name": "notifications", "description": "Who is told of what went wrong."},
+    {"name": "requests", "description": "What tickets ask for: proposed, then decided by staff."},
     {"name": "nodes", "description": "Hypervisor hosts."},
     {"name": "access", "description": "Users, their tokens, and the log of who did what."},
     {"name": "service", "description": "The service itself."},
@@ -102,6 +106,7 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     app.include_router(service.router, dependencies=[Depends(known_query)])
+    app.include_router(webhooks.router, dependencies=[Depends(known_query)])
     for router in (
         servers.router,
         service.guarded,
@@ -109,6 +114,7 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
         customers.router,
         windows.router,
         notifications.router,
+        requests.router,
         nodes.router,
         access.router,
         invitations.router,

@@ -22,12 +22,15 @@ from managed.storage.audit import AuditLog
 from managed.storage.catalogue import Catalogue
 from managed.storage.customers import Customers
 from managed.storage.events import EventLog
+from managed.storage.intake import Intake
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.notification_records import NotificationRecords
 from managed.storage.notification_targets import NotificationTargets
 from managed.storage.overview import Overview
 from managed.storage.panel_access import PanelAccess
+from managed.storage.replies import Replies
+from managed.storage.requests import Requests
 from managed.storage.sessions import SessionRecords
 from managed.storage.vault import SealedVault
 from managed.storage.windows import Windows
@@ -49,10 +52,11 @@ class NewJobFunction(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """`send` tells the workers of a job, after the commit. `shown_host_key` asks a server for the
-    host key that it shows, without trusting it. `public_url` is where people reach the service,
-    empty where that is not said. `check_node` raises what is wrong with a node, and
-    `host_ports` offers ports of it for new servers.
+    """`send` tells the workers of a job, after the commit. `webhook_secret` is what the helpdesk
+    signs with (None: there is none), `tickets_zone` the zone of times in tickets. `shown_host_key`
+    asks a server for the host key that it shows, without trusting it. `public_url` is where
+    people reach the service, empty where that is not said. `check_node` raises what is wrong with a
+    node, and `host_ports` offers ports of it for new servers.
     """
 
     database: Database
@@ -70,6 +74,11 @@ class Services:
     targets: NotificationTargets
     notifications: NotificationRecords
     notifiers: Mapping[TargetKind, Notifier]
+    intake: Intake
+    requests: Requests
+    replies: Replies
+    webhook_secret: Secret | None
+    tickets_zone: str
     vault: SealedVault
     clock: Callable[[], datetime]
     token: Secret
@@ -99,6 +108,11 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         targets=installation.targets,
         notifications=installation.notifications,
         notifiers=installation.notifiers,
+        intake=installation.intake,
+        requests=installation.requests,
+        replies=installation.replies,
+        webhook_secret=installation.webhook_secret,
+        tickets_zone=installation.tickets_zone,
         vault=installation.vault,
         clock=installation.clock,
         token=_token(installation),

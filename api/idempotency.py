@@ -41,7 +41,7 @@ IdempotencyKey = Annotated[
 class Answer:
     """What a request did. `job_id` is the job that workers are to hear of after the commit.
     `subject` is the id of what it was done to, a server's where there is one, and `facts` the
-    particulars, both for the audit log.
+    particulars, both for the audit log; without `changed` there is nothing for it.
     """
 
     status: int
@@ -50,6 +50,7 @@ class Answer:
     job_id: str = ""
     subject: str = ""
     facts: Mapping[str, Json] = field(default_factory=dict)
+    changed: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class Once:
             made = work(connection, prepared)
             document = _document(made)
             self._keep(connection, document)
-            audit.record(connection, self._deed(made))
+            if made.changed:
+                audit.record(connection, self._deed(made))
         return document, made.job_id
 
     def _read_earlier(self) -> Mapping[str, Json] | None:

@@ -16,6 +16,7 @@ from pydantic import (
 
 from api.examples import CUSTOMER_KEY, HOST_KEY
 from managed.domain.jobs import CLOCKS_KEYS
+from managed.domain.requests import REQUESTS_KEYS
 from managed.domain.servers import DISK_GIB, MEMORY_MIB, VCPUS, OperatingSystem
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -143,14 +144,15 @@ class Enrolment(Request):
     operating_system: Text = ""
 
 
-def _not_the_clocks(run_key: str) -> str:
-    if run_key.startswith(CLOCKS_KEYS):
-        raise ValueError(f"keys that begin with {CLOCKS_KEYS} are the service's own")
+def _not_the_services(run_key: str) -> str:
+    for own in (CLOCKS_KEYS, REQUESTS_KEYS):
+        if run_key.startswith(own):
+            raise ValueError(f"keys that begin with {own} are the service's own")
     return run_key
 
 
 RunKey = Annotated[
-    str, StringConstraints(min_length=1, max_length=200), AfterValidator(_not_the_clocks)
+    str, StringConstraints(min_length=1, max_length=200), AfterValidator(_not_the_services)
 ]
 
 
@@ -160,7 +162,7 @@ class JobFields(Request):
     run_key: RunKey | None = Field(
         None,
         description="Makes the job unique: the same key is never run twice by jobs of this kind on"
-        f" this server. It does not begin with `{CLOCKS_KEYS}`.",
+        f" this server. It does not begin with `{CLOCKS_KEYS}` or `{REQUESTS_KEYS}`.",
     )
 
 

@@ -16,7 +16,8 @@ from typing import Final, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from managed.domain.errors import InvalidInput
+from managed.domain.errors import InvalidInput, MissingRequirement
+from managed.domain.secrets import Secret
 
 _PREFIX: Final = "MANAGED_"
 
@@ -56,6 +57,13 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(default=1, gt=0)
     resend_seconds: float = Field(default=60, gt=0)
     silence_seconds: float = Field(default=300, gt=0)
+
+    zammad_url: str = ""
+    zammad_token: SecretStr = SecretStr("")
+    zammad_token_file: Path | None = None
+    zammad_webhook_secret: SecretStr = SecretStr("")
+    zammad_webhook_secret_file: Path | None = None
+    tickets_zone: str = "UTC"
 
     libvirt_uri: str = ""
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"
@@ -136,6 +144,21 @@ class Settings(BaseSettings):
             "MANAGED_STATE_DIR": str(self.state),
             "MANAGED_IMAGES_DIR": str(self.images),
         }
+
+
+def given_secret(text: SecretStr, file: Path | None) -> Secret | None:
+    """The secret that a setting holds, or the file that another one names; None for neither.
+    MissingRequirement for a file that holds none.
+    """
+    if file is None:
+        return Secret(text.get_secret_value()) if text.get_secret_value() else None
+    try:
+        found = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise MissingRequirement(f"the secret file {file} cannot be read: {error}") from error
+    if not found:
+        raise MissingRequirement(f"the secret file {file} is empty")
+    return Secret(found)
 
 
 def _variable(name: str) -> str:

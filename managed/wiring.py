@@ -15,15 +15,17 @@ from sqlalchemy import Engine as Database
 from images.rescue import RESCUE_COMMAND_LINE
 from images.sources import resolve_sources
 from managed.domain.connections import KeyPair
-from managed.domain.errors import MissingRequirement
+from managed.domain.errors import InvalidInput, MissingRequirement
 from managed.domain.jobs import CLOCKS_KEYS, Job, JobKind
 from managed.domain.notifications import TargetKind, is_mail_address
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, SecretPurpose, new_password
 from managed.domain.servers import Node
+from managed.domain.windows import checked_zone
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.children import LocalChildren
 from managed.drivers.gateway import RcloneGateway
+from managed.drivers.helpdesks.zammad import ZammadHelpdesk
 from managed.drivers.libvirt.driver import LibvirtHypervisor
 from managed.drivers.libvirt.node import Acceleration, LibvirtNode
 from managed.drivers.libvirt.registration import check_node
@@ -37,14 +39,15 @@ from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.ssh.keys import new_key_pair, public_key_of
 from managed.drivers.ssh.shell import SshShell
 from managed.drivers.ssh.tunnels import SshTunnels
-from managed.ports import Hypervisor, Notifier
-from managed.settings import Settings
+from managed.ports import Helpdesk, Hypervisor, Notifier
+from managed.settings import Settings, given_secret
 from managed.storage.access import Access
 from managed.storage.audit import AuditLog
 from managed.storage.catalogue import Catalogue
 from managed.storage.customers import Customers
 from managed.storage.database import migrate, open_database
 from managed.storage.events import EventLog
+from managed.storage.intake import Intake
 from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.leases import LeasedJobs
@@ -53,6 +56,8 @@ from managed.storage.notification_targets import NotificationTargets
 from managed.storage.outbox import Outbox
 from managed.storage.overview import Overview
 from managed.storage.panel_access import PanelAccess
+from managed.storage.replies import Replies
+from managed.storage.requests import Requests
 from managed.storage.sessions import SessionRecords
 from managed.storage.vault import (
     SealedVault,
@@ -66,6 +71,7 @@ from managed.workflows.engine import Engine
 from managed.workflows.registry import WORKFLOWS, current_workflow
 from managed.workflows.world import Sources, World
 
+_SHORTEST_SIGNING_SECRET = 16
 PLAYBOOKS = Path(__file__).parent.parent / "playbooks"
 
 
@@ -157,6 +163,43 @@ class Installation:
             return {TargetKind.WEBHOOK: webhooks}
         mail = EmailNotifier(mail_settings(self.settings))
         return {TargetKind.EMAIL: mail, TargetKind.WEBHOOK: webhooks}
+
+    @cached_property
+    def intake(self) -> Intake:
+        return Intake(self.database)
+
+    @cached_property
+    def requests(self) -> Requests:
+        return Requests(self.database)
+
+    @cached_property
+    def replies(self) -> Replies:
+        return Replies(self.database)
+
+    @cached_property
+    def helpdesk(self) -> Helpdesk | None:
+        """The helpdesk that answers go to; None where none is set up."""
+        url = self.settings.zammad_url
+        token = given_secret(self.settings.zammad_token, self.settings.zammad_token_file)
+        return ZammadHelpdesk(url, token) if url and token else None
+
+    @cached_property
+    def webhook_secret(self) -> Secret | None:
+        """What the helpdesk signs with; None where none is set up, and no webhook is taken."""
+        settings = self.settings
+        secret = given_secret(settings.zammad_webhook_secret, settings.zammad_webhook_secret_file)
+        if secret is not None and len(secret.reveal()) < _SHORTEST_SIGNING_SECRET:
+            raise InvalidInput(
+                "the secret of the webhook is too short",
+                hint=f"Give MANAGED_ZAMMAD_WEBHOOK_SECRET at least {_SHORTEST_SIGNING_SECRET}"
+                " random characters, and the same to Zammad.",
+            )
+        return secret
+
+    @cached_property
+    def tickets_zone(self) -> str:
+        """The time zone of the times that tickets name; InvalidInput for none."""
+        return checked_zone(self.settings.tickets_zone)
 
     @cached_property
     def vault(self) -> SealedVault:

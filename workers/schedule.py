@@ -31,6 +31,7 @@ from workers.notices import Notices
 from workers.openings import Openings
 from workers.poller import Poller
 from workers.queue import send
+from workers.replies import TicketReplies
 
 log = structlog.get_logger()
 
@@ -39,6 +40,7 @@ _KEEP_ANSWERS = timedelta(days=7)
 _EVERY_TICK = timedelta(0)
 _WINDOWS = timedelta(seconds=5)
 _MISSED = timedelta(minutes=1)
+_REPLIES = timedelta(seconds=5)
 _HOUSEKEEPING = timedelta(hours=1)
 _AFTER_A_FAILURE = timedelta(minutes=1)
 _LONGEST_PAUSE = timedelta(hours=6)
@@ -63,12 +65,16 @@ class Clock:
         self._installation = installation
         openings = Openings(installation, lambda job_id: send(installation, job_id))
         notices = Notices(installation)
+        tickets = TicketReplies(installation)
         self._duties = [
             Duty("send", self._send_jobs, _EVERY_TICK),
             Duty("start_windows", openings.start, _WINDOWS),
             Duty("end_too_late", openings.end_too_late, _WINDOWS),
             Duty("record_missed", openings.record_missed, _MISSED),
             Duty("end_sessions", self._end_sessions, _EVERY_TICK),
+            Duty("end_requests", tickets.end_requests, _REPLIES),
+            Duty("send_replies", tickets.send, _REPLIES),
+            Duty("forget_deliveries", tickets.forget_deliveries, _HOUSEKEEPING),
             Duty("prepare_partitions", installation.events.prepare_partitions, _HOUSEKEEPING),
             Duty("forget_answers", self._forget_answers, _HOUSEKEEPING),
             Duty("tell", notices.tell, _EVERY_TICK),

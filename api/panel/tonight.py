@@ -17,6 +17,8 @@ from api.panel.route import PageRoute, VisitorDependency
 from managed.domain.access import Permission
 from managed.domain.event_lines import progress_sentence
 from managed.domain.jobs import JobKind, JobStatus
+from managed.domain.requests import Request as TicketRequest
+from managed.domain.requests import RequestStatus
 from managed.storage.overview import JobOnServer
 from managed.storage.windows import MissedWindow, Pause
 
@@ -49,6 +51,14 @@ class MissedRow:
 
 
 @dataclass(frozen=True)
+class WaitingRow:
+    """`server_name` is None while nobody has said which server is meant."""
+
+    request: TicketRequest
+    server_name: str | None
+
+
+@dataclass(frozen=True)
 class RunningRow:
     """`since` is when the present step began, or when the job was asked for; `progress` may be
     empty.
@@ -69,6 +79,7 @@ class RunningRow:
 class Night:
     failed: list[FailedRow]
     missed: list[MissedRow]
+    waiting: list[WaitingRow]
     running: list[RunningRow]
     done: Mapping[JobKind, int]
     pause: Pause | None
@@ -97,10 +108,14 @@ def show_tonight(
 def night_of(services: Services, now: datetime) -> Night:
     """The last 24 hours, and what goes on."""
     missed = services.windows.missed(since=now - NIGHT, limit=_MOST_ROWS)
-    names = services.overview.server_names({one.server_id for one in missed})
+    waiting = services.requests.find(status=RequestStatus.OPEN, limit=_MOST_ROWS)
+    named = {one.server_id for one in missed}
+    named |= {one.server_id for one in waiting if one.server_id is not None}
+    names = services.overview.server_names(named)
     return Night(
         failed=[_failed(one) for one in services.overview.failed(now - NIGHT, _MOST_ROWS)],
         missed=[MissedRow(one, names[one.server_id]) for one in missed],
+        waiting=[WaitingRow(one, names.get(one.server_id or "")) for one in waiting],
         running=[_running(one) for one in services.overview.under_way(_MOST_ROWS)],
         done=services.overview.succeeded(now - NIGHT),
         pause=services.windows.pause(),

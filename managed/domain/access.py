@@ -60,7 +60,6 @@ _OF_CUSTOMER: Final = frozenset(
         Permission.JOBS_READ,
         Permission.JOBS_ASK,
         Permission.WINDOWS_READ,
-        Permission.REQUESTS_READ,
         Permission.TOKENS,
     }
 )
@@ -71,6 +70,7 @@ _OF_SUPPORT: Final = _OF_CUSTOMER | {
     Permission.CUSTOMERS_READ,
     Permission.WINDOWS_WRITE,
     Permission.PAUSE,
+    Permission.REQUESTS_READ,
     Permission.REQUESTS_DECIDE,
     Permission.NOTIFICATIONS_READ,
     Permission.AUDIT_READ,

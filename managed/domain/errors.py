@@ -108,6 +108,11 @@ class Forbidden(ManagedError):
     title = "You may not do this"
 
 
+class SignatureRefused(Unauthorized):
+    code = "signature-refused"
+    title = "The signature is missing or wrong"
+
+
 class Unavailable(ManagedError):
     """Something that we depend on does not answer; later it may."""
 
@@ -141,6 +146,18 @@ class NotDelivered(Unavailable):
 
     code = "not-delivered"
     title = "A message was not taken"
+
+
+class HelpdeskUnavailable(Unavailable):
+    code = "helpdesk-unavailable"
+    title = "The helpdesk does not answer"
+
+
+class HelpdeskRefused(ManagedError):
+    """The helpdesk has read what we sent and will not have it: later it will not either."""
+
+    code = "helpdesk-refused"
+    title = "The helpdesk refused an answer"
 
 
 class RepositoryLocked(Unavailable):

@@ -7,6 +7,7 @@ is idempotent unless its docstring says otherwise; all durations are seconds.
 
 from managed.ports.backups import BackupRepositories, Gateway, ObjectStore
 from managed.ports.common import Clock, Emit, RegisterChild, Stopwatch
+from managed.ports.helpdesk import Helpdesk
 from managed.ports.hypervisor import (
     Hypervisor,
     HypervisorCapabilities,
@@ -34,6 +35,7 @@ __all__ = [
     "DetachedRuns",
     "Emit",
     "Gateway",
+    "Helpdesk",
     "Hypervisor",
     "HypervisorCapabilities",
     "JobStore",

@@ -10,6 +10,7 @@ from managed.storage.tables.notifications import (
 )
 from managed.storage.tables.panel import invitations, panel_sessions
 from managed.storage.tables.planning import missed_windows, pause, windows
+from managed.storage.tables.tickets import deliveries, replies, request_articles, requests
 from managed.storage.tables.work import (
     events,
     idempotency_keys,
@@ -24,6 +25,7 @@ __all__ = [
     "audit_head",
     "audit_log",
     "customers",
+    "deliveries",
     "events",
     "idempotency_keys",
     "invitations",
@@ -38,6 +40,9 @@ __all__ = [
     "panel_sessions",
     "pause",
     "plans",
+    "replies",
+    "request_articles",
+    "requests",
     "rescue_sessions",
     "sealed_secrets",
     "servers",

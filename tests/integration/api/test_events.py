@@ -214,7 +214,9 @@ def test_every_request_that_is_shown_is_accepted(
     job = bench.add_job(bench.add_server("blog"))
     monkeypatch.setattr("managed.drivers.libvirt.registration._check_directory", lambda _: None)
     monkeypatch.setattr("managed.drivers.libvirt.registration._check_libvirt", lambda *_: None)
-    shown = list(request_examples(bench.app.openapi()))
+    elsewhere = ("/v1/requests/", "/v1/webhooks/")  # tests/integration/tickets
+    examples = request_examples(bench.app.openapi())
+    shown = [example for example in examples if not example[1].startswith(elsewhere)]
     assert len(shown) == 21
     refused = []
     for method, path, body in sorted(shown, key=lambda example: turn(example[1])):

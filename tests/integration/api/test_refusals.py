@@ -48,7 +48,10 @@ def test_every_route_needs_the_token_but_health_and_openapi(bench: ApiBench) -> 
     with TestClient(bench.app, raise_server_exceptions=False) as stranger:
         for path, methods in bench.app.openapi()["paths"].items():
             for method in methods:
+                if path == "/v1/webhooks/zammad":
+                    continue  # signed, not by token: tests/integration/tickets
                 address = path.replace("{job_id}", UNKNOWN).replace("{server}", "shop")
+                address = address.replace("{request_id}", UNKNOWN)
                 answer = stranger.request(method, address.replace("{node_id}", "local"))
                 if path == "/healthz":
                     assert answer.status_code == 200

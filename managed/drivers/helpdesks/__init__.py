@@ -1,0 +1,1 @@
+"""Drivers for helpdesks: implement `managed.ports.Helpdesk`."""
