@@ -8,10 +8,14 @@ from typing import Any
 
 from managed.domain.errors import CommandFailed, Json, ManagedError
 from managed.domain.events import NewEvent
+from managed.domain.incoming import Asked
 from managed.domain.jobs import Job, JobKind, JobStatus, StepResult, StepStatus
+from managed.domain.requests import Action, ActionKind, Proposal
 from managed.domain.servers import Server
+from managed.domain.tickets import Ticket
 from managed.storage import events
 from managed.storage.database import writing
+from managed.storage.intake import Delivery
 from managed.storage.leases import LeasedJobs
 from managed.wiring import Installation, utc_now
 
@@ -95,3 +99,16 @@ def patched(installation: Installation, server: Server) -> Job:
     worker.record("check_after", {"health": {**HEALTH, "kernel": "6.1.0-42-amd64"}})
     worker.finish()
     return worker.job
+
+
+def asked_by_ticket(
+    installation: Installation, number: int, title: str, server: Server | None = None
+) -> str:
+    """An open request, as the helpdesk's webhook makes one; returns its id."""
+    now = utc_now()
+    ticket = Ticket(number, str(number), title, number, title, "anna@example.org", "", True, now)
+    proposal = Proposal(Action(ActionKind.RESCUE), "rescue", "the text says that it does not boot")
+    asked = Asked(ticket, proposal, server.server_id if server else None)
+    taken = installation.intake.take_in(Delivery(f"delivery {number}", "0" * 64), asked, now)
+    assert taken.request_id is not None
+    return taken.request_id

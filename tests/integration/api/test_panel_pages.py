@@ -22,7 +22,14 @@ from managed.storage.database import writing
 from managed.storage.windows import MissedWindow
 from managed.wiring import utc_now
 from tests.integration.api.conftest import ApiBench
-from tests.support.nights import HOSTILE, Worker, failed_job, patched, work_on
+from tests.support.nights import (
+    HOSTILE,
+    Worker,
+    asked_by_ticket,
+    failed_job,
+    patched,
+    work_on,
+)
 from tests.support.panel import Browser, add_customer, add_user, browser, hidden
 
 P = Permission
@@ -172,7 +179,7 @@ def test_tonight_shows_what_failed_first_and_counts_what_is_done(night: Night) -
     page = night.support.get("/panel/tonight").text
     text = " ".join(re.sub("<[^>]+>", " ", page).split())
     wanted = (
-        "1 failed 1 missed",
+        "1 failed 1 missed 0 waiting",
         "1 under way 1 done",
         "annas backup, in the step take snapshot",
         "A command failed: the disk is full",
@@ -189,12 +196,39 @@ def test_tonight_shows_what_failed_first_and_counts_what_is_done(night: Night) -
         assert f'href="/panel/servers/{job.server_id}"' in page
 
 
+def test_requests_that_wait_stand_before_what_runs_until_they_are_decided(
+    night: Night, api: TestClient
+) -> None:
+    installation = night.bench.installation
+    first = asked_by_ticket(installation, 4711, "it does not boot", night.annas)
+    asked_by_ticket(installation, 4712, HOSTILE)
+    work_on(installation, night.beas, JobKind.CHECK)
+    page = night.support.get("/panel/tonight").text
+    text = " ".join(re.sub("<[^>]+>", " ", page).split())
+    wanted = (
+        "2 waiting 1 under way",
+        "server not known ticket 4712: &lt;script&gt;",
+        "annas ticket 4711: it does not boot",
+        "Proposes rescue: the text says that it does not boot",
+        f"managed requests show {first}",
+        "running beas check",
+    )
+    assert [part for part in wanted if part not in text] == []
+    assert text.index(wanted[4]) < text.index(wanted[5])
+    refused = api.post(f"/v1/requests/{first}/refuse", json={"reason": "it boots"})
+    assert refused.status_code == 200, refused.text
+    page = night.support.get("/panel/tonight").text
+    assert "ticket 4711" not in page
+    assert "ticket 4712" in page
+
+
 def test_a_quiet_night_says_so(bench: ApiBench) -> None:
     with browser(bench.app) as kim:
         kim.sign_in(add_user(bench.installation, "Kim"))
         page = kim.get("/panel/tonight").text
     assert "Nothing failed tonight." in page
     assert "No job is under way." in page
+    assert "No ticket waits for a decision." in page
 
 
 def test_what_is_longer_ago_than_a_day_is_not_tonights(night: Night) -> None:
