@@ -329,7 +329,7 @@ def test_the_servers_page_shows_its_evidence(night: Night, api: TestClient) -> N
         "FREQ=DAILY;BYHOUR=2 in UTC, of the server",
         "patch next",
         "backup nothing starts by itself",
-        "Wed 25 Nov 01:00 UTC ✕ not verified: not restored from",
+        "Wed 25 Nov 01:00 UTC ✕ not verified nothing is restored from it",
         "Tue 24 Nov 01:00 UTC ✓ verified",
         "4 packages changed",
         "came new 1",
