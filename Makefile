@@ -48,10 +48,14 @@ test: images  ## Run all tests, the whole main job on a real VM included; TESTS=
 	@[ -n "$(TESTS)" ] || echo 'Running all tests: without KVM about half an hour, most of it one run on a VM.'
 	@$(PYTEST)
 
+.PHONY: kill-matrix
+kill-matrix: root setup  ## Kill every part at every step of patch and backup; writes docs/kill-matrix.md
+	@$(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.kill_matrix
+
 .PHONY: test-fast
 test-fast: PROCESSES = 3
 test-fast: root setup  ## Run all tests that need no VM (about 5 minutes on two cores)
-	@$(PYTEST) -m "not vm"
+	@$(PYTEST) -m "not vm and not slow"
 
 .PHONY: lint
 lint: setup  ## Check style, types, layers and playbooks

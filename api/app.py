@@ -26,6 +26,7 @@ from api.routes import (
     requests,
     servers,
     service,
+    snapshots,
     webhooks,
     windows,
 )
@@ -109,6 +110,7 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
     app.include_router(webhooks.router, dependencies=[Depends(known_query)])
     for router in (
         servers.router,
+        snapshots.router,
         service.guarded,
         jobs.router,
         customers.router,

@@ -16,7 +16,7 @@ from managed.domain.jobs import JobKind
 from managed.domain.notifications import TargetKind
 from managed.domain.secrets import Secret
 from managed.domain.servers import Node
-from managed.ports import Notifier
+from managed.ports import Notifier, ObjectStore
 from managed.storage.access import Access
 from managed.storage.audit import AuditLog
 from managed.storage.catalogue import Catalogue
@@ -80,6 +80,7 @@ class Services:
     webhook_secret: Secret | None
     tickets_zone: str
     vault: SealedVault
+    objects: Callable[[], ObjectStore]
     clock: Callable[[], datetime]
     token: Secret
     new_job: NewJobFunction
@@ -114,6 +115,7 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         webhook_secret=installation.webhook_secret,
         tickets_zone=installation.tickets_zone,
         vault=installation.vault,
+        objects=lambda: installation.bucket,
         clock=installation.clock,
         token=_token(installation),
         new_job=installation.new_job,

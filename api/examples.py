@@ -168,6 +168,7 @@ SNAPSHOT: Final[Example] = {
     "time": "2026-11-23T02:10:00Z",
     "files": 31874,
     "size": 1288490188,
+    "paths": [],
     "verified_at": "2026-11-23T02:12:30Z",
     "verification": {
         "check": {"errors": 0},

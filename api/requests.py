@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from api.examples import CUSTOMER_KEY, HOST_KEY
+from managed.domain.file_restores import MOST_PATHS, RestoreTarget
 from managed.domain.jobs import CLOCKS_KEYS
 from managed.domain.requests import REQUESTS_KEYS
 from managed.domain.servers import DISK_GIB, MEMORY_MIB, VCPUS, OperatingSystem
@@ -31,6 +32,7 @@ Name = Annotated[str, Field(max_length=63)]
 Text = Annotated[str, StringConstraints(max_length=100)]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+SnapshotId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2048)]
 Urls = Annotated[
     list[Url],
@@ -219,8 +221,25 @@ class NewRestore(JobFields):
     """Bare-metal restore. Without `snapshot_id` and `as_of`: the newest verified backup."""
 
     kind: Literal["restore"]
-    snapshot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")] | None = None
+    snapshot_id: SnapshotId | None = None
     as_of: AwareDatetime | None = Field(None, description="The newest backup not after this.")
+
+
+class NewRestoreFiles(JobFields):
+    """Files and folders of a backup, to a server that runs. `beside`: into a new folder below
+    /var/restored. `in-place`: over what is there now, after a safety snapshot of it; what is not in
+    the backup stays. Without `snapshot_id` and `as_of`: from the newest verified backup. With
+    `from_server` from the backup of another server of the same customer.
+    """
+
+    kind: Literal["restore-files"]
+    paths: list[Annotated[str, StringConstraints(min_length=1, max_length=4096)]] = Field(
+        min_length=1, max_length=MOST_PATHS, description="Absolute paths, as the backup has them."
+    )
+    snapshot_id: SnapshotId | None = None
+    as_of: AwareDatetime | None = Field(None, description="The newest backup not after this.")
+    target: RestoreTarget = RestoreTarget.BESIDE
+    from_server: Name | None = Field(None, description="Its id or name.")
 
 
 class NewPower(JobFields):
@@ -237,6 +256,7 @@ JobRequest = Annotated[
     | NewRescue
     | NewUnrescue
     | NewRestore
+    | NewRestoreFiles
     | NewPower,
     Field(discriminator="kind"),
 ]

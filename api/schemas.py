@@ -267,7 +267,9 @@ class HostKeyView(View):
 
 
 class SnapshotView(View):
-    """A backup; without `verified_at` nobody has verified it and it is not restored from."""
+    """A backup; without `verified_at` nobody has verified it and it is not restored from. With
+    `paths` it holds these alone, as they were before they were restored in place.
+    """
 
     model_config = shown_as(examples.SNAPSHOT)
     id: str
@@ -276,6 +278,7 @@ class SnapshotView(View):
     time: datetime
     files: int
     size: int = Field(description="Bytes.")
+    paths: list[str]
     verified_at: datetime | None
     verification: Document | None
 
@@ -288,6 +291,7 @@ class SnapshotView(View):
             time=record.time,
             files=record.files,
             size=record.size,
+            paths=list(record.paths),
             verified_at=record.verified_at,
             verification=dict(record.verification) if record.verification else None,
         )

@@ -64,6 +64,10 @@ class Settings(BaseSettings):
     zammad_webhook_secret: SecretStr = SecretStr("")
     zammad_webhook_secret_file: Path | None = None
     tickets_zone: str = "UTC"
+    self_backup_hours: float = Field(default=24, ge=0)
+    self_backup_keep_hours: float = Field(default=48, ge=0)
+    self_backup_keep_days: int = Field(default=14, ge=0)
+    self_backup_keep_weeks: int = Field(default=8, ge=0)
 
     libvirt_uri: str = ""
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"

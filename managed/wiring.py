@@ -15,12 +15,14 @@ from sqlalchemy import Engine as Database
 from images.rescue import RESCUE_COMMAND_LINE
 from images.sources import resolve_sources
 from managed.domain.connections import KeyPair
+from managed.domain.copies import KeepRule
 from managed.domain.errors import InvalidInput, MissingRequirement
 from managed.domain.jobs import CLOCKS_KEYS, Job, JobKind
 from managed.domain.notifications import TargetKind, is_mail_address
 from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, SecretPurpose, new_password
 from managed.domain.servers import Node
+from managed.domain.snapshots import account_of
 from managed.domain.windows import checked_zone
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.children import LocalChildren
@@ -38,12 +40,15 @@ from managed.drivers.runs import SshPolls, SshRuns
 from managed.drivers.s3 import S3ObjectStore, S3Settings
 from managed.drivers.ssh.keys import new_key_pair, public_key_of
 from managed.drivers.ssh.shell import SshShell
+from managed.drivers.ssh.transfers import SshTransfers
 from managed.drivers.ssh.tunnels import SshTunnels
 from managed.ports import Helpdesk, Hypervisor, Notifier
 from managed.settings import Settings, given_secret
 from managed.storage.access import Access
 from managed.storage.audit import AuditLog
 from managed.storage.catalogue import Catalogue
+from managed.storage.copies.control_plane import ControlPlaneCopies
+from managed.storage.copies.state import SelfBackupRecord
 from managed.storage.customers import Customers
 from managed.storage.database import migrate, open_database
 from managed.storage.events import EventLog
@@ -225,6 +230,30 @@ class Installation:
         return S3ObjectStore(self.bucket_settings)
 
     @cached_property
+    def gateway(self) -> RcloneGateway:
+        return RcloneGateway(self.settings.gateway_accounts, self.settings.gateway)
+
+    @cached_property
+    def copies(self) -> ControlPlaneCopies:
+        """The control plane's own copies."""
+        master_key = load_master_key(self.settings.master_key)
+        return ControlPlaneCopies(self.database, self.bucket, master_key, self.clock)
+
+    @cached_property
+    def self_backup(self) -> SelfBackupRecord:
+        return SelfBackupRecord(self.database)
+
+    @property
+    def keep_rule(self) -> KeepRule:
+        """Which of the control plane's own copies stay."""
+        settings = self.settings
+        return KeepRule(
+            timedelta(hours=settings.self_backup_keep_hours),
+            settings.self_backup_keep_days,
+            settings.self_backup_keep_weeks,
+        )
+
+    @cached_property
     def world(self) -> World:
         return World(
             servers=self.inventory,
@@ -236,6 +265,7 @@ class Installation:
             runs=SshRuns(self.shell),
             polls=SshPolls(self.shell),
             tunnels=SshTunnels(self.shell),
+            transfers=SshTransfers(),
             playbooks=AnsiblePlaybooks(PLAYBOOKS, self.settings.runtime / "playbooks"),
             repositories=ResticRepositories(
                 ResticSettings(
@@ -245,7 +275,7 @@ class Installation:
                 ),
                 self.bucket,
             ),
-            gateway=RcloneGateway(self.settings.gateway_accounts, self.settings.gateway),
+            gateway=self.gateway,
             objects=self.bucket,
             sources=self._sources(),
             restic_path=str(self.settings.restic_binary),
@@ -302,6 +332,14 @@ class Installation:
 
     def new_key_pair(self) -> KeyPair:
         return new_key_pair()
+
+    def admit_servers(self) -> int:
+        """Let every server with a repository in at the gateway, whose file of accounts may be new;
+        how many these are.
+        """
+        passwords = self.vault.secrets(SecretPurpose.GATEWAY_PASSWORD)
+        self.gateway.admit_all({account_of(owner): one for owner, one in passwords.items()})
+        return len(passwords)
 
     def check_node(self, node: Node) -> None:
         """InvalidInput or HypervisorUnavailable when no server could be made on this node."""

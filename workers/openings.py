@@ -34,6 +34,7 @@ _STARTS_AT_ONCE: Final = 200
 # A clock that was away for longer tells of the last two nights only.
 _LOOKED_BACK: Final = timedelta(hours=48)
 _NOTHING_STARTED: Final = "nothing could be started while it was open"
+_RECORD_LOST: Final = "unknown: the control plane was restored from a copy of an earlier time"
 
 Covers = Sequence[tuple[Covered, Plan]]
 Refusals = dict[tuple[str, JobKind, Opening], str]
@@ -65,7 +66,10 @@ class Openings:
 
     def record_missed(self, now: datetime) -> None:
         """Record every opening of the last two days that has closed and started nothing."""
+        pause = self._installation.windows.pause()
         for kind, opening, covers in self._closed(now):
+            is_lost = pause is not None and pause.follows_a_restore_after(opening.ends_at)
+            unexplained = _RECORD_LOST if is_lost else _NOTHING_STARTED
             known = self._installation.windows.started(kind, opening.run_key)
             known |= self._installation.windows.known_as_missed(kind, opening)
             self._record(
@@ -73,7 +77,7 @@ class Openings:
                     server.server_id,
                     kind,
                     opening,
-                    self._refusals.pop((server.server_id, kind, opening), _NOTHING_STARTED),
+                    self._refusals.pop((server.server_id, kind, opening), unexplained),
                     now,
                 )
                 for server, _ in covers

@@ -30,8 +30,9 @@ from managed.wiring import Installation, open_installation
 from workers.notices import Notices
 from workers.openings import Openings
 from workers.poller import Poller
-from workers.queue import send
+from workers.queue import send, send_all
 from workers.replies import TicketReplies
+from workers.self_backup import SelfBackup
 
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ _WINDOWS = timedelta(seconds=5)
 _MISSED = timedelta(minutes=1)
 _REPLIES = timedelta(seconds=5)
 _HOUSEKEEPING = timedelta(hours=1)
+_SELF_BACKUP = timedelta(minutes=1)
 _AFTER_A_FAILURE = timedelta(minutes=1)
 _LONGEST_PAUSE = timedelta(hours=6)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -79,6 +81,7 @@ class Clock:
             Duty("forget_answers", self._forget_answers, _HOUSEKEEPING),
             Duty("tell", notices.tell, _EVERY_TICK),
             Duty("forget_notifications", notices.forget, _HOUSEKEEPING),
+            Duty("self_backup", SelfBackup(installation).start_if_due, _SELF_BACKUP),
         ]
 
     def tick(self) -> None:
@@ -91,10 +94,14 @@ class Clock:
 
     def _send_jobs(self, now: datetime) -> None:
         resend = timedelta(seconds=self._installation.settings.resend_seconds)
-        for job_id in self._installation.queue.to_send(now, resend):
-            attempt("send_job", lambda job_id: send(self._installation, job_id), job_id)
+        send_all(self._installation, self._installation.queue.to_send(now, resend))
 
     def _end_sessions(self, now: datetime) -> None:
+        """None in a pause: it starts a server, and after a restore of the control plane the session
+        on record may have ended long ago.
+        """
+        if self._installation.windows.pause() is not None:
+            return
         for session in self._installation.sessions.expired(now):
             attempt("end_session", lambda session: self._end_session(session, now), session)
 

@@ -18,7 +18,7 @@ from api.panel.route import PageRoute, VisitorDependency
 from api.panel.tonight import Seen
 from api.routes._common import JobReference, job_of
 from api.routes.jobs import LARGEST_NUMBER, position_of
-from api.sse import Followers, events_of_job, stream_of
+from api.sse import Followers, encoded, pages_of_job, stream_of
 from managed.domain.access import Permission
 from managed.domain.event_lines import EventLine, event_line
 from managed.domain.events import Event
@@ -87,19 +87,17 @@ async def follow_log(
 
 async def _messages(
     services: Services, followers: Followers, job_id: str, position: int
-) -> AsyncIterator[ServerSentEvent]:
+) -> AsyncIterator[bytes]:
     # Who has read the log to its end is told so, and does not come again.
     progress = await run_in_threadpool(progress_of, services.database, [job_id])
-    if progress[job_id].is_final and position >= progress[job_id].last_seq:
-        yield ServerSentEvent(event="end", data="")
-        return
-    is_over = False
-    events = events_of_job(services, followers, job_id, position, LONGEST_STREAM_SECONDS)
-    async for event in events:
-        yield _message(event)
-        is_over = event.type == "job_ended"
+    is_over = progress[job_id].is_final and position >= progress[job_id].last_seq
+    if not is_over:
+        pages = pages_of_job(services, followers, job_id, position, LONGEST_STREAM_SECONDS)
+        async for page in pages:
+            yield await run_in_threadpool(encoded, page, _message)
+            is_over = page[-1].type == "job_ended"
     if is_over:
-        yield ServerSentEvent(event="end", data="")
+        yield ServerSentEvent(event="end", data="").encode()
 
 
 def _message(event: Event) -> ServerSentEvent:

@@ -33,6 +33,7 @@ from managed.domain.windows import (
     next_opening,
     open_now,
 )
+from managed.storage.search import search_servers
 
 router = APIRouter(prefix="/panel/servers", route_class=PageRoute, include_in_schema=False)
 
@@ -69,8 +70,12 @@ def list_servers(
     after: Annotated[str, Query(max_length=63)] = "",
 ) -> Response:
     """By name, as far as they are the visitor's to see."""
-    found = services.inventory.find(
-        customer_id=visitor.principal.tenant, part=search, after_name=after, limit=_PAGE + 1
+    found = search_servers(
+        services.database,
+        search,
+        customer_id=visitor.principal.tenant,
+        after_name=after,
+        limit=_PAGE + 1,
     )
     servers, last = cut(found, _PAGE)
     return page(

@@ -13,11 +13,11 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import CallerDependency, GuardedRoute, permits
+from api.auth import Caller, CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.examples import EVENT
 from api.idempotency import Answer, IdempotencyKey, once
-from api.requests import Cancellation, JobRequest, NewRestore
+from api.requests import Cancellation, JobRequest, NewRestore, NewRestoreFiles
 from api.routes._common import (
     JobReference,
     Limit,
@@ -34,6 +34,7 @@ from api.views import Page
 from managed.domain.access import Permission, permission_for
 from managed.domain.customers import plan_refusal
 from managed.domain.errors import InvalidInput, ManagedError, Paused
+from managed.domain.file_restores import checked_paths, source_refusal
 from managed.domain.jobs import Job, JobKind, JobStatus
 from managed.domain.servers import Server
 from managed.domain.submissions import restore_refusal, submission_refusal
@@ -54,6 +55,9 @@ _EXAMPLES: dict[str, Example] = {
     "rescue": {"value": {"kind": "rescue", "hours": 4}},
     "unrescue": {"value": {"kind": "unrescue"}},
     "restore": {"value": {"kind": "restore", "as_of": "2026-11-23T02:00:00Z"}},
+    "restore-files": {
+        "value": {"kind": "restore-files", "paths": ["/etc/nginx", "/srv/shop/index.php"]}
+    },
     "power": {"value": {"kind": "power", "action": "reset"}},
 }
 
@@ -83,11 +87,13 @@ def submit_job(
 
     def prepare() -> tuple[Server, ManagedError | None]:
         found = server_of(services, caller, server)
-        return found, _refusal(services, found, body)
+        return found, _refusal(services, caller, found, body)
 
     def submit(connection: Connection, prepared: tuple[Server, ManagedError | None]) -> Answer:
         found, refusal = prepared
         parameters = body.model_dump(mode="json", exclude_none=True, exclude={"kind", "run_key"})
+        if isinstance(body, NewRestoreFiles) and body.from_server:
+            parameters["from_server"] = _source(services, caller, found, body).server_id
         new = services.new_job(
             found.server_id, JobKind(body.kind), parameters, caller.name, run_key=body.run_key
         )
@@ -116,7 +122,9 @@ def _pause_for_customers() -> Paused:
     return Paused("the provider has paused what is not urgent", hint="Ask again later.")
 
 
-def _refusal(services: Services, server: Server, body: JobRequest) -> ManagedError | None:
+def _refusal(
+    services: Services, caller: Caller, server: Server, body: JobRequest
+) -> ManagedError | None:
     session = services.sessions.current(server.server_id)
     kind = JobKind(body.kind)
     refusal: ManagedError | None = plan_refusal(server, services.customers.plan_of(server), kind)
@@ -124,7 +132,26 @@ def _refusal(services: Services, server: Server, body: JobRequest) -> ManagedErr
     if refusal is None and isinstance(body, NewRestore):
         records = services.catalogue.of_server(server.server_id)
         refusal = restore_refusal(server, records, body.snapshot_id, body.as_of)
+    if refusal is None and isinstance(body, NewRestoreFiles):
+        refusal = _files_refusal(services, caller, server, body)
     return refusal
+
+
+def _files_refusal(
+    services: Services, caller: Caller, server: Server, body: NewRestoreFiles
+) -> ManagedError | None:
+    """InvalidInput is raised for paths that nobody can restore."""
+    checked_paths(body.paths)
+    source = _source(services, caller, server, body)
+    records = services.catalogue.of_server(source.server_id)
+    return source_refusal(source, server) or restore_refusal(
+        source, records, body.snapshot_id, body.as_of, JobKind.RESTORE_FILES
+    )
+
+
+def _source(services: Services, caller: Caller, server: Server, body: NewRestoreFiles) -> Server:
+    """The server whose backup is restored."""
+    return server_of(services, caller, body.from_server) if body.from_server else server
 
 
 @router.get("/jobs", responses=problems(404), dependencies=[permits(Permission.JOBS_READ)])

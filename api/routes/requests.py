@@ -22,9 +22,11 @@ from api.views import Page
 from managed.domain.access import Permission
 from managed.domain.customers import plan_refusal
 from managed.domain.errors import Conflict, InvalidInput, ManagedError
+from managed.domain.file_restores import checked_paths as restorable_paths
 from managed.domain.replies import refusal_text, reply_to
 from managed.domain.requests import (
     Action,
+    ActionKind,
     Decision,
     RequestStatus,
     approval_refusal,
@@ -245,5 +247,7 @@ def _job_refusal(services: Services, server: Server, action: Action) -> ManagedE
     refusal = refusal or submission_refusal(server, kind, session)
     if refusal is None and action.kind.is_restore:
         records = services.catalogue.of_server(server.server_id)
-        refusal = restore_refusal(server, records, None, action.as_of)
+        refusal = restore_refusal(server, records, None, action.as_of, kind)
+    if action.kind is ActionKind.RESTORE_FILES:
+        restorable_paths(action.paths)
     return refusal

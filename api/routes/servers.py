@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
-from api.auth import CallerDependency, GuardedRoute, permits
+from api.auth import Caller, CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
 from api.requests import Enrolment, NewServer
@@ -44,9 +45,18 @@ from managed.domain.servers import (
     disk_serial_for,
 )
 from managed.domain.submissions import chosen_forwards, mac_address, ssh_host_port
+from managed.storage.search import search_servers
 
 router = APIRouter(prefix="/v1/servers", tags=["servers"], route_class=GuardedRoute)
 
+Search = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=253,
+        description="How the name, the address or the customer's name begins, in whatever case.",
+    ),
+]
 NameCursor = Annotated[Reference | None, Query(description="`next` of the page before.")]
 
 
@@ -145,13 +155,12 @@ def enrol_server(
 def list_servers(
     services: ServicesDependency,
     caller: CallerDependency,
+    search: Search = None,
     limit: Limit = 50,
     cursor: NameCursor = None,
 ) -> Page[ServerView]:
     """Servers under management, by name."""
-    found = services.inventory.find(
-        customer_id=caller.principal.tenant, after_name=cursor or "", limit=limit + 1
-    )
+    found = _found(services, caller, search, cursor or "", limit + 1)
     page, last = cut(found, limit)
     return Page[ServerView](
         items=[ServerView.of(server) for server in page], next=last.name if last else None
@@ -215,6 +224,17 @@ def list_snapshots(
     """The server's backups, newest first. One without `verified_at` is no backup yet."""
     found = services.catalogue.of_server(server_of(services, caller, server).server_id)
     return Page[SnapshotView](items=[SnapshotView.of(record) for record in found])
+
+
+def _found(
+    services: Services, caller: Caller, search: str | None, after_name: str, limit: int
+) -> Sequence[Server]:
+    tenant = caller.principal.tenant
+    if search is None:
+        return services.inventory.find(customer_id=tenant, after_name=after_name, limit=limit)
+    return search_servers(
+        services.database, search, customer_id=tenant, after_name=after_name, limit=limit
+    )
 
 
 def _enrolled_server(body: Enrolment, now: datetime) -> Server:

@@ -18,12 +18,14 @@ from typer.exceptions import Abort, TyperException
 from managed.cli import (
     access,
     cells,
+    control_plane,
     images,
     jobs,
     lab,
     notifications,
     planning,
     requests,
+    restores,
     servers,
     service,
     snapshots,
@@ -57,6 +59,8 @@ def common(
 
 
 service.add_to(app)
+restores.add_to(servers.app, snapshots.app)
+control_plane.add_to(app)
 for name, commands in (
     ("servers", servers.app),
     ("jobs", jobs.app),

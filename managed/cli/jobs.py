@@ -76,7 +76,8 @@ def submit(
     kind: Annotated[
         str,
         typer.Argument(
-            help="patch, harden, backup, rescue, unrescue, restore, check, power or enrol."
+            help="patch, harden, backup, rescue, unrescue, restore, restore-files, check, power or"
+            " enrol."
         ),
     ],
     parameter: Annotated[

@@ -27,14 +27,21 @@ from managed.domain.errors import InvalidInput
 
 app = typer.Typer(help="The servers under management.", no_args_is_help=True)
 
+_NONE_YET = "There are no servers yet. Make one with: managed servers create NAME"
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The server's name (or its id).")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")]
 
 
 @app.command("list")
-def list_servers(as_json: AsJson = False) -> None:
-    """List all servers, by name."""
-    found = list(client().items("/v1/servers", limit=200))
+def list_servers(
+    search: Annotated[
+        str | None, typer.Option(help="How the name, address or customer's name begins.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List servers, by name."""
+    found = list(client().items("/v1/servers", limit=200, search=search))
     if as_json:
         print_json({"items": found})
         return
@@ -44,7 +51,7 @@ def list_servers(as_json: AsJson = False) -> None:
             (s["name"], s["status"], s["operating_system"], _ssh(s), _size(s), s["origin"])
             for s in found
         ),
-        "There are no servers yet. Make one with: managed servers create NAME",
+        "No server begins so." if search else _NONE_YET,
     )
 
 

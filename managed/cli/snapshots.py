@@ -23,7 +23,7 @@ def list_snapshots(
         print_json(page)
         return
     print_table(
-        ("id", "taken", "files", "size", "verified"),
+        ("id", "taken", "files", "size", "verified", "holds"),
         (
             (
                 snapshot["id"][:12],
@@ -31,6 +31,7 @@ def list_snapshots(
                 f"{snapshot['files']:,}",
                 size(snapshot["size"]),
                 moment(snapshot["verified_at"]) or "no",
+                ", ".join(snapshot["paths"]) or "the server",
             )
             for snapshot in page["items"]
         ),

@@ -38,7 +38,14 @@ class Customer:
 
 
 _ONLY_MANAGED: Final = frozenset(
-    {JobKind.PATCH, JobKind.HARDEN, JobKind.BACKUP, JobKind.RESTORE, JobKind.CHECK}
+    {
+        JobKind.PATCH,
+        JobKind.HARDEN,
+        JobKind.BACKUP,
+        JobKind.RESTORE,
+        JobKind.RESTORE_FILES,
+        JobKind.CHECK,
+    }
 )
 
 

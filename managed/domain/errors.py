@@ -269,6 +269,20 @@ class SecretUnreadable(ManagedError):
     title = "A stored secret cannot be opened with this master key"
 
 
+class CopyDamaged(ManagedError):
+    """A copy of the control plane is not what was put into the bucket, or cannot be read."""
+
+    code = "copy-damaged"
+    title = "This copy of the control plane cannot be used"
+
+
+class UnknownSinceRestore(ManagedError):
+    """The job was under way when the copy was taken that the control plane was restored from."""
+
+    code = "unknown-since-restore"
+    title = "The control plane was restored; what became of this job is not on record"
+
+
 class MissingRequirement(ManagedError):
     """A tool, permission or resource of this machine is missing; the hint says how to get it."""
 

@@ -26,6 +26,7 @@ class JobKind(StrEnum):
     RESCUE = "rescue"
     UNRESCUE = "unrescue"
     RESTORE = "restore"
+    RESTORE_FILES = "restore-files"
 
     @property
     def precedence(self) -> int:
@@ -42,12 +43,20 @@ _PRECEDENCE: Final = {
     JobKind.UNRESCUE: 90,
     JobKind.DELETE: 80,
     JobKind.POWER: 50,
+    JobKind.RESTORE_FILES: 30,
     JobKind.BACKUP: 20,
 }
 
 
 _GOES_ON_IN_A_PAUSE: Final = frozenset(
-    {JobKind.RESCUE, JobKind.UNRESCUE, JobKind.RESTORE, JobKind.POWER, JobKind.DELETE}
+    {
+        JobKind.RESCUE,
+        JobKind.UNRESCUE,
+        JobKind.RESTORE,
+        JobKind.RESTORE_FILES,
+        JobKind.POWER,
+        JobKind.DELETE,
+    }
 )
 HELD_IN_A_PAUSE: Final = frozenset(JobKind) - _GOES_ON_IN_A_PAUSE
 """What does not begin while everything is paused. What people need to bring a server back, and

@@ -109,7 +109,7 @@ _DONE: Final[Mapping[str, str]] = {
     JobKind.PATCH: "updates",
     JobKind.RESCUE: "start of the rescue system",
     JobKind.RESTORE: "restore of the whole server",
-    "restore-files": "restore of files",
+    JobKind.RESTORE_FILES: "restore of files",
 }
 
 
@@ -159,14 +159,12 @@ def _restored(results: Mapping[str, Mapping[str, Json]]) -> Iterator[str]:
 
 
 def _restored_files(job: Job, results: Mapping[str, Mapping[str, Json]]) -> Iterator[str]:
+    chosen, restored = results.get("choose", {}), results.get("restore", {})
     yield from _listed("Restored:", _texts(job.parameters, "paths"))
-    for result in results.values():
-        if "snapshot_id" in result and "time" in result:
-            yield f"The backup is from {_word(result, 'time')}."
-        if "checked" in result:
-            yield f"Compared with that backup's list: {_word(result, 'checked')} paths."
+    yield f"The backup is from {_word(chosen, 'time')}."
+    yield f"Compared with that backup's list: {_word(restored, 'checked')} files and folders."
     if job.parameters.get("target") == "beside":
-        yield "They are beside the present files: nothing was overwritten."
+        yield f"They are in the folder {_word(chosen, 'place')}: nothing was overwritten."
 
 
 def changed_packages(before: Mapping[str, Json], after: Mapping[str, Json]) -> Sequence[str]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from managed.domain.errors import Conflict, InvalidInput, Json, ManagedError, NotSupported
+from managed.domain.errors import Conflict, InvalidInput, Json, ManagedError
 from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.named_paths import checked_paths
 from managed.domain.tickets import Ticket
@@ -31,8 +31,8 @@ class ActionKind(StrEnum):
         return self in (ActionKind.RESTORE_FILES, ActionKind.RESTORE_SERVER)
 
 
-_JOB_KINDS: Final[Mapping[ActionKind, str]] = {
-    ActionKind.RESTORE_FILES: "restore-files",
+_JOB_KINDS: Final[Mapping[ActionKind, JobKind]] = {
+    ActionKind.RESTORE_FILES: JobKind.RESTORE_FILES,
     ActionKind.RESTORE_SERVER: JobKind.RESTORE,
     ActionKind.RESCUE: JobKind.RESCUE,
     ActionKind.PATCH: JobKind.PATCH,
@@ -84,16 +84,8 @@ def checked_action(kind: ActionKind, paths: Sequence[str], as_of: datetime | Non
 
 
 def job_kind_for(action: Action) -> JobKind:
-    """The kind of job that carries the action out; NotSupported where this version has none."""
-    try:
-        return JobKind(_JOB_KINDS[action.kind])
-    except ValueError as error:
-        raise NotSupported(
-            f"this version has no {_JOB_KINDS[action.kind]} jobs",
-            hint="Restore the files by hand, then refuse the request with a reason that says so;"
-            " or approve another action.",
-            action=action.kind.value,
-        ) from error
+    """The kind of job that carries the action out."""
+    return _JOB_KINDS[action.kind]
 
 
 class RequestStatus(StrEnum):

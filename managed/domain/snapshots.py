@@ -12,6 +12,12 @@ from typing import Final
 from managed.domain.errors import EvidenceMissing, Json
 from managed.domain.secrets import Secret
 
+REPOSITORIES: Final = "repositories/"
+"""Below it each server's repository is in the folder of its account."""
+
+MANIFESTS: Final = "manifests/"
+"""Below it the manifests are kept: by the server's account, then by the snapshot's id."""
+
 _SNAPSHOT_ID: Final = re.compile(r"[0-9a-f]{64}")
 _LARGEST_COUNT: Final = 2**63 - 1
 
@@ -92,7 +98,8 @@ class KeptObject:
 class SnapshotRecord:
     """A backup in the catalogue: its manifest and its disk layout in the bucket, and what verified
     it (None: nobody has, so it counts as no backup). `health` is what check_health.py saw before
-    it was taken (None: nothing).
+    it was taken (None: nothing). With `paths` it is a safety snapshot, of these alone, taken before
+    they were restored in place: no backup of the server.
     """
 
     snapshot_id: str
@@ -106,6 +113,7 @@ class SnapshotRecord:
     verified_at: datetime | None = None
     verification: Mapping[str, Json] | None = None
     health: Mapping[str, Json] | None = None
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,7 @@ def kept_manifest(account: str, snapshot_id: str, content: bytes) -> KeptObject:
     claims later, no manifest is ever overwritten by another one.
     """
     digest = hashlib.sha256(content).hexdigest()
-    return KeptObject(f"manifests/{account}/{snapshot_id}/{digest}.jsonl.gz", digest)
+    return KeptObject(f"{MANIFESTS}{account}/{snapshot_id}/{digest}.jsonl.gz", digest)
 
 
 def kept_layout(account: str, snapshot_id: str, content: bytes) -> KeptObject:
@@ -195,10 +203,12 @@ def claim_refusal(
 def snapshot_to_restore(
     records: Sequence[SnapshotRecord], as_of: datetime | None
 ) -> SnapshotRecord | None:
-    """The newest verified backup, not newer than `as_of` if that is given."""
+    """The newest verified backup of the whole server, not newer than `as_of` if that is given."""
     usable = [
         record
         for record in records
-        if record.verified_at is not None and (as_of is None or record.time <= as_of)
+        if record.verified_at is not None
+        and not record.paths
+        and (as_of is None or record.time <= as_of)
     ]
     return max(usable, key=lambda record: record.time, default=None)

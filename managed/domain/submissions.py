@@ -14,6 +14,7 @@ from managed.domain.errors import (
     NotFound,
     NotSupported,
 )
+from managed.domain.file_restores import snapshot_for_files
 from managed.domain.jobs import JobKind
 from managed.domain.rescue import RescueSession, rescue_limitation
 from managed.domain.servers import PortForward, Server, ServerOrigin, ServerStatus
@@ -61,6 +62,12 @@ def _refusal_by_state(
             hint="End it with a job of the kind unrescue first.",
             session_id=session.session_id,
         )
+    if kind is JobKind.RESTORE_FILES and status is ServerStatus.BROKEN:
+        return Conflict(
+            f"{server.name} is broken",
+            hint="Files are restored to a server that runs; ask for a job of the kind restore.",
+            status=status.value,
+        )
     if kind is JobKind.UNRESCUE and session is None:
         return Conflict(f"{server.name} is in no rescue session", status=server.status.value)
     return None
@@ -71,8 +78,9 @@ def restore_refusal(
     records: Sequence[SnapshotRecord],
     snapshot_id: str | None,
     as_of: datetime | None,
+    kind: JobKind = JobKind.RESTORE,
 ) -> ManagedError | None:
-    """Why none of the server's backups answers the request, or None."""
+    """Why none of the server's backups answers the request for a restore of this kind, or None."""
     if snapshot_id is not None:
         named = [record for record in records if record.snapshot_id == snapshot_id]
         if not named:
@@ -82,7 +90,19 @@ def restore_refusal(
                 snapshot_id=snapshot_id,
             )
         records = named
-    if snapshot_to_restore(records, as_of) is not None:
+        if kind is JobKind.RESTORE and named[0].paths:
+            return NotSupported(
+                f"snapshot {snapshot_id} holds {', '.join(named[0].paths)} and no whole server",
+                hint="It was taken before these were restored in place; a job of the kind"
+                " restore-files brings them back.",
+                snapshot_id=snapshot_id,
+            )
+    found = (
+        snapshot_to_restore(records, as_of)
+        if kind is JobKind.RESTORE
+        else snapshot_for_files(records, snapshot_id, as_of)
+    )
+    if found is not None:
         return None
     when = f" from {as_of:%F %T %Z} or before" if as_of else ""
     return NoBackup(

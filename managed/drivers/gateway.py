@@ -18,7 +18,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +67,13 @@ class RcloneGateway:
 
     def admit(self, account: str, password: Secret) -> None:
         """InvalidInput for names that are no folder's and passwords below 32 characters."""
-        line = account_line(account, password)
+        self.admit_all({account: password})
+
+    def admit_all(self, passwords: Mapping[str, Secret]) -> None:
+        """The same for many accounts, in one change of the file."""
+        lines = {account: account_line(account, one) for account, one in passwords.items()}
         with _changing(self._accounts_file) as accounts:
-            accounts[account] = line
+            accounts.update(lines)
 
     def dismiss(self, account: str) -> None:
         with _changing(self._accounts_file) as accounts:

@@ -17,7 +17,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from managed.domain.errors import NotFound, ObjectStoreUnavailable
+from managed.domain.errors import MissingRequirement, NotFound, ObjectStoreUnavailable
 from managed.domain.secrets import Secret
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ class S3ObjectStore:
     """`timeout` bounds every connection attempt and every silence on a connection, in seconds."""
 
     def __init__(self, settings: S3Settings, *, timeout: float = 20) -> None:
+        """MissingRequirement when the settings name no S3 server."""
+        if not settings.endpoint:
+            raise MissingRequirement(
+                "no S3 server is set up",
+                hint="Set MANAGED_S3_ENDPOINT, MANAGED_S3_ACCESS_KEY and MANAGED_S3_SECRET_KEY.",
+            )
         self._settings = settings
         self._bucket = settings.bucket
         self._client: S3Client = boto3.client(

@@ -24,6 +24,7 @@ from managed.ports.remote import (
     Polls,
     RemoteShell,
     RunDelivery,
+    Transfers,
     TunnelHandle,
     Tunnels,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Servers",
     "Snapshots",
     "Stopwatch",
+    "Transfers",
     "TunnelHandle",
     "Tunnels",
     "Vault",

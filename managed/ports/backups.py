@@ -64,6 +64,19 @@ class BackupRepositories(Protocol):
         """
         ...
 
+    def content(
+        self,
+        repository: RepositoryAddress,
+        snapshot_id: str,
+        path: str,
+        register_child: RegisterChild | None = None,
+    ) -> AbstractContextManager[Iterator[bytes]]:
+        """A file's content, or a folder as a tar archive with whole paths in it, read as it is
+        asked for. NotFound when the repository has no such snapshot, or where the content would
+        begin when that does not hold the path; what goes wrong later is raised where it would end.
+        """
+        ...
+
     def check(
         self,
         repository: RepositoryAddress,

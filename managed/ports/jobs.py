@@ -45,11 +45,21 @@ class JobStore(Protocol):
 
     def reread(self, job: Job) -> Job: ...
 
-    def start_step(self, job: Job, step: str, now: datetime) -> Job: ...
+    def start_step(self, job: Job, step: str, now: datetime, said: Sequence[NewEvent] = ()) -> Job:
+        """Put on record that it begins, and before it what has been said."""
+        ...
 
     def record_child(self, job: Job, child: Mapping[str, Json]) -> None: ...
 
-    def record_step(self, job: Job, result: StepResult, warnings: Sequence[str] = ()) -> Job: ...
+    def record_step(
+        self,
+        job: Job,
+        result: StepResult,
+        warnings: Sequence[str] = (),
+        said: Sequence[NewEvent] = (),
+    ) -> Job:
+        """Put its end on record, and before it what it has said, all or nothing."""
+        ...
 
     def retry_step(self, job: Job) -> None:
         """Let go of the job, as it is to be at its next try, until its `next_attempt_at`."""

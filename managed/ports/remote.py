@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -115,6 +115,24 @@ class Tunnels(Protocol):
 
         A stale socket at `remote_socket` is removed first; the remote socket is only root's.
         The ssh process dies with the one that opened it.
+        """
+        ...
+
+
+class Transfers(Protocol):
+    def send(
+        self,
+        endpoint: Endpoint,
+        command: Sequence[str],
+        chunks: Iterable[bytes],
+        *,
+        timeout: float,
+    ) -> CommandResult:
+        """Run an argv on the server and feed it what comes, however much; how it ended is a result,
+        its errors in `stderr`.
+
+        What `chunks` raises cuts the command off and goes on. A command that ends early is fed no
+        more. Raises as RemoteShell.run; ServerUnreachable too when time is up.
         """
         ...
 

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from managed.domain.manifest_parts import PathSet
 from managed.domain.manifests import EntryKind, ManifestEntry
 from managed.server_scripts._hashing import sha256
 
@@ -110,16 +111,23 @@ class TreeScan:
     `mount_points` are the paths in the tree, "/" among them, below which other filesystems
     belong to it; directories where anything else is mounted are yielded, but not entered, and
     single files that are mounts are left out: restic's --one-file-system does the same.
-    `hash_of` gives a file's sha256 or an empty text.
+    `hash_of` gives a file's sha256 or an empty text. With `part` it yields only what that covers,
+    and the directories that lead to it.
     """
 
     def __init__(
-        self, root: bytes, mount_points: Sequence[str], excludes: Excludes, hash_of: HashOf
+        self,
+        root: bytes,
+        mount_points: Sequence[str],
+        excludes: Excludes,
+        hash_of: HashOf,
+        part: PathSet | None = None,
     ) -> None:
         self.prefix = b"" if root == b"/" else root
         self.mount_points = frozenset(bytes_of(point) for point in mount_points)
         self.excludes = excludes
         self.hash_of = hash_of
+        self.part = part
         self.first_names: dict[tuple[int, int], str] = {}
 
     def files(self) -> Iterator[ScannedFile]:
@@ -131,7 +139,7 @@ class TreeScan:
         """Everything below the directory ("" for the root), which is on this device."""
         for name in self._names(directory):
             path = directory + b"/" + name
-            if self.excludes.match(path):
+            if self.excludes.match(path) or not self._is_wanted(path):
                 continue
             try:
                 status = os.lstat(self.prefix + path)
@@ -144,6 +152,12 @@ class TreeScan:
             yield self._scanned(path, status)
             if is_directory and not foreign:
                 yield from self._below(path, status.st_dev)
+
+    def _is_wanted(self, path: bytes) -> bool:
+        if self.part is None:
+            return True
+        text = text_of(path)
+        return self.part.covers(text) or self.part.leads_to(text)
 
     def _names(self, directory: bytes) -> list[bytes]:
         try:

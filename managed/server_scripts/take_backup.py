@@ -2,8 +2,9 @@
 """Back up a server: dump its databases, store its files with restic, write down what they are.
 
 Input (one JSON argument): repository, restic (program, may be empty), hostname, tags, excludes
-(absolute patterns with * and ?, beside the usual ones). Secrets come as RESTIC_PASSWORD,
-RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in the environment.
+(absolute patterns with * and ?, beside the usual ones), paths (existing ones, to store these alone
+and without dumps; empty: the whole server). Secrets come as RESTIC_PASSWORD, RESTIC_REST_USERNAME
+and RESTIC_REST_PASSWORD in the environment.
 
 Beside result.json the run's directory gets manifest.jsonl.gz and layout.json. Exit status 0: the
 snapshot is complete. 3: there is a snapshot, but something is missing from it (`incomplete` in
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from managed.domain.manifest_parts import PathSet
 from managed.domain.manifests import (
     ManifestEntry,
     entry_line,
@@ -39,7 +41,14 @@ from managed.server_scripts._backup_manifest import (
     verdict,
 )
 from managed.server_scripts._databases import dump_databases
-from managed.server_scripts._files import Excludes, ScannedFile, TreeScan, sha256_of, signature
+from managed.server_scripts._files import (
+    Excludes,
+    HashOf,
+    ScannedFile,
+    TreeScan,
+    sha256_of,
+    signature,
+)
 from managed.server_scripts._layout_survey import (
     Survey,
     covered_mounts,
@@ -70,6 +79,7 @@ USUAL_EXCLUDES = (
     "/var/cache/apt/archives/*.deb",
     "/var/cache/apt/archives/partial/*",
     "/var/cache/managed/*",
+    "/var/lib/managed/restores/*",
     "/var/lib/managed/runs/*",
     "/root/.cache/restic/*",
 )
@@ -88,7 +98,9 @@ class Backup:
         self.late: list[ManifestEntry] = []
         mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
         self.mounts = covered_mounts(parsed_mounts(mountinfo))
-        self.roots = [mount.place for mount in self.mounts]
+        self.mount_points = [mount.place for mount in self.mounts]
+        self.part = PathSet(wanted["paths"]) if wanted.get("paths") else None
+        self.roots = part_roots(self.part, self.mount_points)
         swaps = Path("/proc/swaps").read_text(encoding="utf-8", errors="surrogateescape")
         self.swap_files = swap_paths(swaps)
         patterns = (*USUAL_EXCLUDES, *self.swap_files, *wanted.get("excludes", ()))
@@ -97,6 +109,16 @@ class Backup:
         except ValueError as error:
             raise ScriptFailed(str(error), "invalid-input") from error
         self.restic = Restic(wanted.get("restic", ""), wanted["repository"], CACHE)
+
+    def dump(self) -> list[Any]:
+        """The dumps that a backup of the whole server holds of its databases."""
+        if self.part is not None:
+            return []
+        emit("backup_step", name="databases")
+        dumped, notes = dump_databases()
+        self.warnings += notes
+        self.watch.lap("databases")
+        return dumped
 
     def record_layout(self) -> None:
         layout = Survey(self.mounts, self.swap_files).layout()
@@ -109,7 +131,7 @@ class Backup:
         """Pass 1: everything, with sha256."""
         progress, count = Progress("manifest_progress"), 0
         with self._first_pass().open("w", encoding="ascii") as file:
-            scan = TreeScan(b"/", self.roots, self.excludes, lambda path, _: sha256_of(path))
+            scan = self._scan(lambda path, _: sha256_of(path))
             for count, scanned in enumerate(scan.files(), start=1):
                 inode = json.dumps(signature(scanned.status))
                 file.write(f"{inode}\t{entry_line(scanned.entry)}")
@@ -155,7 +177,10 @@ class Backup:
             yield from map(recorded_line, file)
 
     def _looked_at(self) -> Iterator[ScannedFile]:
-        return TreeScan(b"/", self.roots, self.excludes, lambda _path, _status: "").files()
+        return self._scan(lambda _path, _status: "").files()
+
+    def _scan(self, hash_of: HashOf) -> TreeScan:
+        return TreeScan(b"/", self.mount_points, self.excludes, hash_of, self.part)
 
     def _nodes(self, snapshot: str) -> Iterator[Node]:
         for line in self.restic.lines("ls", "--json", snapshot):
@@ -182,6 +207,15 @@ class Backup:
         shutil.rmtree(self.directory / "read_back", ignore_errors=True)
 
 
+def part_roots(part: PathSet | None, mount_points: list[str]) -> list[str]:
+    """What restic is told to store: every filesystem, or of a part its paths and what is mounted
+    below them.
+    """
+    if part is None:
+        return mount_points
+    return sorted({*part.paths, *(point for point in mount_points if part.covers(point))})
+
+
 def _server_entry(seen: Seen) -> ManifestEntry:
     """/ itself is in no snapshot and changes with every file in it: it is taken last."""
     if seen.path == "/" and seen.second is not None:
@@ -204,10 +238,7 @@ def sorted_entries(
 def take_backup(wanted: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     backup = Backup(wanted)
     try:
-        emit("backup_step", name="databases")
-        dumped, notes = dump_databases()
-        backup.warnings += notes
-        backup.watch.lap("databases")
+        dumped = backup.dump()
         backup.record_layout()
         emit("backup_step", name="reading")
         backup.read_files()

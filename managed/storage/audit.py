@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
-from managed.domain.audit import AuditEntry, Deed, chained
+from managed.domain.audit import FIRST_HASH, AuditEntry, Deed, chained
 from managed.storage.database import reading
 from managed.storage.tables import audit_head, audit_log
 
 
 def record(connection: Connection, deed: Deed) -> AuditEntry:
     """Append inside the caller's transaction. Locks the log until the commit: come last."""
-    head = connection.execute(select(audit_head).with_for_update()).one()
-    entry = chained(head.number + 1, deed, head.hash)
+    number, previous = _locked_head(connection)
+    entry = chained(number + 1, deed, previous)
     connection.execute(
         insert(audit_log).values(
             number=entry.number,
@@ -33,6 +35,17 @@ def record(connection: Connection, deed: Deed) -> AuditEntry:
     return entry
 
 
+def _locked_head(connection: Connection) -> tuple[int, str]:
+    query = select(audit_head).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        # Whoever comes second to the very first entry waits here for the first one's commit.
+        with suppress(IntegrityError), connection.begin_nested():
+            connection.execute(insert(audit_head).values(id=1, number=0, hash=FIRST_HASH))
+        row = connection.execute(query).one()
+    return row.number, row.hash
+
+
 class AuditLog:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -40,8 +53,8 @@ class AuditLog:
     def head(self) -> tuple[int, str]:
         """Number and hash of the last entry."""
         with reading(self._engine) as connection:
-            row = connection.execute(select(audit_head)).one()
-        return row.number, row.hash
+            row = connection.execute(select(audit_head)).one_or_none()
+        return (row.number, row.hash) if row else (0, FIRST_HASH)
 
     def after(self, number: int, limit: int = 50) -> Sequence[AuditEntry]:
         """Those with a higher number, oldest first."""

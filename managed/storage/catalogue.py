@@ -38,6 +38,7 @@ class Catalogue:
                     layout_key=record.layout.key,
                     layout_sha256=record.layout.sha256,
                     health=dict(record.health) if record.health is not None else None,
+                    paths=list(record.paths) or None,
                 )
             )
             return None
@@ -90,4 +91,5 @@ def _record(row: Row[Any]) -> SnapshotRecord:
         verified_at=row.verified_at,
         verification=row.verification,
         health=row.health,
+        paths=tuple(row.paths or ()),
     )

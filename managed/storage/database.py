@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from managed.domain.errors import Unavailable
+from managed.storage.schema import upgrade
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 # Several tries fit into a third of a usual lease (30 s), the time in which it is to be renewed.
 PATIENCE_SECONDS = 4.0
+_IDLE_SECONDS = 1.0
+_SERVED_AT = "served_at"
 
 
 class DatabaseUnavailable(Unavailable):
@@ -36,7 +39,6 @@ def _open_postgresql(url: str, patience: float) -> Engine:
     milliseconds = int(patience * 1000)
     engine = create_engine(
         url,
-        pool_pre_ping=True,
         pool_timeout=patience,
         connect_args={
             "connect_timeout": max(2, round(patience)),
@@ -52,7 +54,27 @@ def _open_postgresql(url: str, patience: float) -> Engine:
         connection.execute(f"SET statement_timeout = {milliseconds}")
         connection.commit()
 
+    _ask_idle_connections(engine)
     return engine
+
+
+def _ask_idle_connections(engine: Engine) -> None:
+    """Whether a connection still lives is asked before its use, unless it served a moment ago: the
+    question costs three round trips, which is more than many a transaction.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_SERVED_AT] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _ask(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if time.monotonic() - record.info.get(_SERVED_AT, time.monotonic()) < _IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError("it was idle and is lost") from error
 
 
 def _open_sqlite(url: str, patience: float) -> Engine:
@@ -77,15 +99,9 @@ def _open_sqlite(url: str, patience: float) -> Engine:
 
 def migrate(engine: Engine) -> None:
     """Bring the schema to this version; a database that is up to date is left as it is."""
-    from alembic import command  # only here: it takes long to load, and most processes never do
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
     with writing(engine) as connection:
         take_time(connection)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        upgrade(connection)
 
 
 def take_time(connection: Connection) -> None:
@@ -107,6 +123,20 @@ def reading(engine: Engine) -> Iterator[Connection]:
     with _translated(), engine.connect() as plain:
         connection = plain.execution_options(reads_only=True)
         with connection.begin():
+            yield connection
+
+
+@contextmanager
+def reading_snapshot(engine: Engine) -> Iterator[Connection]:
+    """One transaction that only reads, as long as it likes, and sees the database as it is at its
+    first statement. Others go on writing beside it.
+    """
+    with _translated(), engine.connect() as plain:
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        is_postgresql = engine.dialect.name == "postgresql"
+        connection = plain.execution_options(reads_only=True, **(options if is_postgresql else {}))
+        with connection.begin():
+            take_time(connection)
             yield connection
 
 

@@ -4,13 +4,15 @@ resumes after number n misses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     Connection,
     Engine,
     MetaData,
+    Row,
     and_,
     delete,
     func,
@@ -21,10 +23,12 @@ from sqlalchemy import (
 )
 
 from managed.domain.events import Event, NewEvent
-from managed.storage.database import reading, take_time, writing
+from managed.storage.database import DatabaseUnavailable, reading, take_time, writing
 from managed.storage.tables import events, jobs
 
 _LOCK_SECONDS = 5
+# From here on the preparations of a COPY are worth it.
+_MANY = 20
 
 
 def append(connection: Connection, job_id: str, new: Sequence[NewEvent]) -> None:
@@ -35,23 +39,58 @@ def append(connection: Connection, job_id: str, new: Sequence[NewEvent]) -> None
         update(jobs)
         .where(jobs.c.id == job_id)
         .values(event_seq=jobs.c.event_seq + len(new))
-        .returning(jobs.c.event_seq, jobs.c.server_id)
+        .returning(jobs.c.id, jobs.c.event_seq, jobs.c.server_id)
     ).one()
+    store_numbered(connection, row, new)
+
+
+def store_numbered(connection: Connection, row: Row[Any], new: Sequence[NewEvent]) -> None:
+    """Store events for which the caller has raised the job's `event_seq` by their number, in this
+    transaction; `row` is the job's row after it.
+    """
     first = row.event_seq - len(new) + 1
-    connection.execute(
-        insert(events),
-        [
-            {
-                "job_id": job_id,
-                "seq": first + index,
-                "at": event.at,
-                "server_id": row.server_id,
-                "type": event.type,
-                "data": dict(event.data),
-            }
-            for index, event in enumerate(new)
-        ],
-    )
+    rows = [
+        {
+            "job_id": row.id,
+            "seq": first + index,
+            "at": event.at,
+            "server_id": row.server_id,
+            "type": event.type,
+            "data": dict(event.data),
+        }
+        for index, event in enumerate(new)
+    ]
+    if connection.dialect.name == "postgresql" and len(rows) >= _MANY:
+        _copy(connection, rows)
+    elif rows:
+        connection.execute(insert(events), rows)
+
+
+def _copy(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """COPY takes a fraction of the time of as many inserts, here and in the database. Values pass
+    through the columns' types as they do there.
+    """
+    columns = list(events.columns)
+    prepared = [
+        column.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+        for column in columns
+    ]
+    names = ", ".join(column.name for column in columns)
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise DatabaseUnavailable("the connection to the database is lost", retry_after=1)
+    try:
+        with driver.cursor().copy(f"COPY {events.name} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                values = (row[column.name] for column in columns)
+                copy.write_row(
+                    [
+                        value if prepare is None else prepare(value)
+                        for prepare, value in zip(prepared, values, strict=True)
+                    ]
+                )
+    except driver.Error as error:
+        raise DatabaseUnavailable(f"the database did not take events: {error}") from error
 
 
 class EventLog:
@@ -71,7 +110,7 @@ class EventLog:
         with reading(self._engine) as connection:
             return [
                 Event(row.job_id, row.seq, row.at, row.server_id, row.type, row.data)
-                for row in connection.execute(query)
+                for row in connection.execute(query).all()
             ]
 
     def prepare_partitions(self, now: datetime, months: int = 3) -> None:
@@ -82,12 +121,37 @@ class EventLog:
         """
         if self._engine.dialect.name != "postgresql":
             return
-        first = datetime(now.year, now.month, 1, tzinfo=UTC)
+        first = _month_of(now)
         for _ in range(months):
-            after = datetime(first.year + first.month // 12, first.month % 12 + 1, 1, tzinfo=UTC)
             with writing(self._engine) as connection:
-                _make_partition(connection, first, after)
-            first = after
+                _make_partition(connection, first, _month_after(first))
+            first = _month_after(first)
+
+
+def make_empty_partitions(connection: Connection, since: datetime, until: datetime) -> None:
+    """On PostgreSQL, one for each month from that of `since` to that of `until`, before there is
+    any event: inside a transaction that nobody else waits for.
+    """
+    first = _month_of(since)
+    while first <= until:
+        after = _month_after(first)
+        bounds = f"FROM ('{first:%Y-%m-%d}+00') TO ('{after:%Y-%m-%d}+00')"
+        name = _partition_name(first)
+        connection.execute(text(f"CREATE TABLE {name} PARTITION OF events FOR VALUES {bounds}"))
+        first = after
+
+
+def _month_of(moment: datetime) -> datetime:
+    utc = moment.astimezone(UTC)
+    return datetime(utc.year, utc.month, 1, tzinfo=UTC)
+
+
+def _month_after(first: datetime) -> datetime:
+    return datetime(first.year + first.month // 12, first.month % 12 + 1, 1, tzinfo=UTC)
+
+
+def _partition_name(first: datetime) -> str:
+    return f"events_{first:%Y_%m}"
 
 
 def _make_partition(connection: Connection, first: datetime, after: datetime) -> None:
@@ -96,7 +160,7 @@ def _make_partition(connection: Connection, first: datetime, after: datetime) ->
     Beside writers only the default partition is locked out of the way: a CREATE TABLE … PARTITION
     OF would lock all events. Who else makes partitions waits for us at the first lock.
     """
-    name = f"events_{first:%Y_%m}"
+    name = _partition_name(first)
     take_time(connection)
     connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
     connection.execute(text("LOCK TABLE ONLY events IN SHARE UPDATE EXCLUSIVE MODE"))

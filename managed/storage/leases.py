@@ -6,13 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Row,
     and_,
+    bindparam,
     case,
     func,
     insert,
@@ -21,11 +24,13 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from managed.domain.errors import Json, LeaseLost
 from managed.domain.events import NewEvent
 from managed.domain.jobs import Job, JobStatus, StepResult, StepStatus
 from managed.domain.notifications import failed_job
+from managed.domain.progress import UNDO_PREFIX
 from managed.domain.questions import Question, question_as_json
 from managed.storage import events
 from managed.storage.beginning import may_begin
@@ -36,7 +41,7 @@ from managed.storage.rows import DO, UNDO, job_from_row, steps_of
 from managed.storage.tables import job_steps, jobs
 from managed.storage.waiting import wake_to_stop
 
-_NO_STEP: dict[str, Any] = {
+NO_STEP: dict[str, Any] = {
     "started_step": "",
     "step_started_at": None,
     "step_attempt": 1,
@@ -105,7 +110,10 @@ class LeasedJobs:
             ).one_or_none()
             if row is None:
                 return None
-            return job_from_row(row, steps_of(connection, job_id)), row.child
+            # Nobody but a holder records steps: there are none before the first one.
+            is_first = row.lease_token == 1
+            steps = () if is_first else steps_of(connection, job_id)
+            return job_from_row(row, steps), row.child
 
     def renew(self, job: Job, now: datetime, lease_for: timedelta) -> None:
         with writing(self._engine) as connection:
@@ -121,29 +129,39 @@ class LeasedJobs:
         with writing(self._engine) as connection:
             return _reread(connection, job)
 
-    def start_step(self, job: Job, step: str, now: datetime) -> Job:
-        """Note that the step (or "undo:" step) begins; a step begun before keeps its attempt."""
+    def start_step(self, job: Job, step: str, now: datetime, said: Sequence[NewEvent] = ()) -> Job:
+        """Note that the step (or "undo:" step) begins, with its event and what has been said
+        before; a step begun before keeps its attempt, and its event is not told again.
+        """
+        new, values = [*said], dict[str, Any]()
+        if job.started_step != step:
+            new.append(_beginning_of(step, now))
+            values = {**NO_STEP, "started_step": step, "step_started_at": now}
         with writing(self._engine) as connection:
-            if job.started_step != step:
-                _update(
-                    connection, job, **{**_NO_STEP, "started_step": step, "step_started_at": now}
-                )
-            return _reread(connection, job)
+            return job_from_row(_change(connection, job, new, **values), job.steps)
 
     def record_child(self, job: Job, child: Mapping[str, Json]) -> None:
         """Remember the process group that works for this step, for a successor to end."""
         with writing(self._engine) as connection:
             _update(connection, job, child=dict(child))
 
-    def record_step(self, job: Job, result: StepResult, warnings: Sequence[str] = ()) -> Job:
-        """Store a step's end, the job's checkpoint, and its event in one transaction: the log tells
-        of a step exactly once. A second record of the same step is refused by the database.
+    def record_step(
+        self,
+        job: Job,
+        result: StepResult,
+        warnings: Sequence[str] = (),
+        said: Sequence[NewEvent] = (),
+    ) -> Job:
+        """Store a step's end, the job's checkpoint, and its event after all that it has said, in
+        one transaction: the log tells of a step exactly once. A second record of the same step is
+        refused by the database.
         """
+        new = [*said, _event_of(result)]
+        values = {**NO_STEP, "warnings": [*job.warnings, *warnings]}
         with writing(self._engine) as connection:
-            _update(connection, job, **_NO_STEP, warnings=[*job.warnings, *warnings])
+            row = _change(connection, job, new, **values)
             _insert_step(connection, job, result)
-            events.append(connection, job.job_id, [_event_of(result)])
-            return _reread(connection, job)
+            return job_from_row(row, (*job.steps, result))
 
     def retry_step(self, job: Job) -> None:
         """Let go of the job until its `next_attempt_at`; then the same step is tried once more,
@@ -207,12 +225,13 @@ class LeasedJobs:
         done.
         """
         with writing(self._engine) as connection:
-            _update(connection, job, **_NO_STEP, verdict=verdict.value, error=dict(error))
-            if cut_off is not None:
-                _insert_step(connection, job, cut_off)
-            begun: dict[str, Json] = {"verdict": verdict.value, **error}
-            events.append(connection, job.job_id, [NewEvent(now, "undo_begun", begun)])
-            return _reread(connection, job)
+            begun = NewEvent(now, "undo_begun", {"verdict": verdict.value, **error})
+            values = {**NO_STEP, "verdict": verdict.value, "error": dict(error)}
+            row = _change(connection, job, [begun], **values)
+            if cut_off is None:
+                return job_from_row(row, job.steps)
+            _insert_step(connection, job, cut_off)
+            return job_from_row(row, (*job.steps, cut_off))
 
     def finish(self, job: Job, status: JobStatus, now: datetime) -> str | None:
         """End the job and hand its server to the next one that waits for it, in one transaction.
@@ -221,26 +240,24 @@ class LeasedJobs:
         """
         with writing(self._engine) as connection:
             lock_server(connection, job.server_id)
-            _update(
+            _change(
                 connection,
                 job,
-                **_NO_STEP,
+                [NewEvent(now, "job_ended", {"status": status.value})],
+                **NO_STEP,
                 status=status.value,
                 finished_at=now,
                 lease_expires_at=None,
                 lease_owner="",
                 holds_server=False,
             )
-            ended = [NewEvent(now, "job_ended", {"status": status.value})]
-            events.append(connection, job.job_id, ended)
             if status is JobStatus.FAILED:
                 note(connection, [failed_job(job, why_given_up(connection, job), now)])
             return hand_over(connection, job.server_id)
 
     def append_events(self, job: Job, new: Sequence[NewEvent]) -> None:
         with writing(self._engine) as connection:
-            _update(connection, job, event_seq=jobs.c.event_seq)
-            events.append(connection, job.job_id, new)
+            _change(connection, job, new)
 
 
 def _update(connection: Connection, job: Job, **values: Any) -> None:
@@ -248,15 +265,43 @@ def _update(connection: Connection, job: Job, **values: Any) -> None:
         raise _taken_over(job)
 
 
+def _change(connection: Connection, job: Job, new: Sequence[NewEvent], **values: Any) -> Row[Any]:
+    """Change the job's row, with these events; the row as it is then."""
+    given = {f"new_{name}": value for name, value in values.items()}
+    given |= {"of_job": job.job_id, "of_token": _token(job), "more_events": len(new)}
+    row = connection.execute(_changing(tuple(values)), given).one_or_none()
+    if row is None:
+        raise _taken_over(job)
+    events.store_numbered(connection, row, new)
+    return row
+
+
+@lru_cache(maxsize=32)
+def _changing(columns: tuple[str, ...]) -> ReturningUpdate[Any]:
+    """The statement that changes these columns, made once: making it costs as much as running it.
+    Its parameters are of_job, of_token, more_events, and new_<column>.
+    """
+    values: dict[str, ColumnElement[Any]] = {
+        name: bindparam(f"new_{name}", type_=jobs.c[name].type) for name in columns
+    }
+    values["event_seq"] = jobs.c.event_seq + bindparam("more_events")
+    ours = _is_leased(bindparam("of_job"), bindparam("of_token"))
+    return update(jobs).where(ours).values(values).returning(jobs)
+
+
 def _still_ours(job: Job) -> ColumnElement[bool]:
     """Each claim has a token of its own, also when the same worker claims again."""
+    return _is_leased(literal(job.job_id), literal(_token(job)))
+
+
+def _is_leased(job_id: ColumnElement[str], token: ColumnElement[int]) -> ColumnElement[bool]:
+    return and_(jobs.c.id == job_id, jobs.c.status == "running", jobs.c.lease_token == token)
+
+
+def _token(job: Job) -> int:
     if job.lease is None:
         raise LeaseLost(f"job {job.job_id} is not leased", job_id=job.job_id)
-    return and_(
-        jobs.c.id == job.job_id,
-        jobs.c.status == "running",
-        jobs.c.lease_token == job.lease.token,
-    )
+    return job.lease.token
 
 
 def _taken_over(job: Job) -> LeaseLost:
@@ -270,6 +315,11 @@ def _reread(connection: Connection, job: Job) -> Job:
     return job_from_row(row, steps_of(connection, job.job_id))
 
 
+def _beginning_of(step: str, now: datetime) -> NewEvent:
+    name = "undo_started" if step.startswith(UNDO_PREFIX) else "step_started"
+    return NewEvent(now, name, {"step": step.removeprefix(UNDO_PREFIX)})
+
+
 def _event_of(result: StepResult) -> NewEvent:
     names = {StepStatus.DONE: "step_done", StepStatus.UNDONE: "undo_done"}
     data: dict[str, Json] = {"step": result.name}
@@ -280,13 +330,12 @@ def _event_of(result: StepResult) -> NewEvent:
 
 
 def _insert_step(connection: Connection, job: Job, result: StepResult) -> None:
-    position = select(func.count()).where(job_steps.c.job_id == job.job_id)
     connection.execute(
         insert(job_steps).values(
             job_id=job.job_id,
             name=result.name,
             phase=UNDO if result.status.is_undo else DO,
-            position=position.scalar_subquery(),
+            position=len(job.steps),
             status=result.status.value,
             attempt=result.attempt,
             started_at=result.started_at,

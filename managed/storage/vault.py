@@ -8,7 +8,7 @@ sealed secret moved to another row does not open.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -132,6 +132,16 @@ class SealedVault:
         if sealed is None:
             raise NotFound(f"{owner} has no {purpose}", owner=owner, purpose=purpose.value)
         return unseal(self._master_key, sealed, _context(owner, purpose))
+
+    def secrets(self, purpose: SecretPurpose) -> Mapping[str, Secret]:
+        """All secrets for this purpose, by owner; SecretUnreadable with a wrong master key."""
+        query = select(sealed_secrets).where(sealed_secrets.c.purpose == purpose.value)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return {
+            row.owner: unseal(self._master_key, row.sealed, _context(row.owner, purpose))
+            for row in rows
+        }
 
     def forget(self, owner: str) -> None:
         with writing(self._engine) as connection:

@@ -18,6 +18,9 @@ from managed.storage.database import reading, writing
 from managed.storage.incidents import note
 from managed.storage.tables import jobs, missed_windows, pause, servers, windows
 
+RESTORER = "restore-self"
+"""Who begins the pause of a control plane that was restored."""
+
 
 @dataclass(frozen=True)
 class Pause:
@@ -26,6 +29,10 @@ class Pause:
     reason: str
     by: str
     since: datetime
+
+    def follows_a_restore_after(self, moment: datetime) -> bool:
+        """Was the control plane restored after that moment? Then its record of it may be lost."""
+        return self.by == RESTORER and moment <= self.since
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from the provider's side. Without the verification there is no good backup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -35,7 +35,15 @@ from managed.workflows.parts.kept_evidence import (
 from managed.workflows.parts.prepare import RESTIC_ON_SERVERS, prepare
 from managed.workflows.parts.repository_access import key_hint, repository_secrets
 from managed.workflows.parts.run_records import forget_runs
-from managed.workflows.steps import Done, Outcome, Step, StepContext, Wait, Workflow
+from managed.workflows.steps import (
+    Done,
+    Outcome,
+    Step,
+    StepContext,
+    StepFunction,
+    Wait,
+    Workflow,
+)
 
 _BACKUP_SECONDS = 3600
 _PARTS = 30
@@ -80,7 +88,25 @@ def check_before(context: StepContext) -> Outcome:
     return health if isinstance(health, Wait) else Done({"health": health})
 
 
-def take(context: StepContext) -> Outcome:
+PathsOf = Callable[[StepContext], Sequence[str]]
+"""What alone is to be backed up; nothing: the whole server."""
+
+
+def taking(paths: PathsOf) -> StepFunction:
+    """The step that takes the backup of these paths."""
+    return lambda context: _take(context, paths(context))
+
+
+def keeping_manifest(paths: PathsOf) -> StepFunction:
+    """The step that keeps manifest and layout of the backup of these paths."""
+    return lambda context: _keep_manifest(context, paths(context))
+
+
+def _whole_server(_context: StepContext) -> Sequence[str]:
+    return ()
+
+
+def _take(context: StepContext, paths: Sequence[str]) -> Outcome:
     """Dump the databases, hash every file, run restic, hash again what moved meanwhile."""
     server = context.server
     account = account_of(server.server_id)
@@ -92,6 +118,7 @@ def take(context: StepContext) -> Outcome:
             "hostname": server.name,
             "tags": [job_tag(context.job.job_id)],
             "excludes": [],
+            "paths": list(paths),
         },
         limit=context.scaled(_BACKUP_SECONDS),
         environment=key_hint(context),
@@ -128,7 +155,7 @@ def find_snapshot(context: StepContext) -> Outcome:
     )
 
 
-def keep_manifest(context: StepContext) -> Outcome:
+def _keep_manifest(context: StepContext, paths: Sequence[str]) -> Outcome:
     """Fetch manifest and disk layout out of the customer's reach, and note the snapshot."""
     server_id = context.job.server_id
     account, claim = account_of(server_id), backup_claim(context.result_of("take"))
@@ -137,7 +164,8 @@ def keep_manifest(context: StepContext) -> Outcome:
     if entries != claim.files:
         raise EvidenceMissing(f"the manifest has {entries} of the {claim.files} files backed up")
     layout = _from_run(context, "layout.json", LARGEST_LAYOUT)
-    health = context.result_of("check_before").get("health")
+    looked = context.job.done_step("check_before")
+    health = looked.result.get("health") if looked else None
     record = SnapshotRecord(
         snapshot_id=claim.snapshot_id,
         server_id=server_id,
@@ -148,6 +176,7 @@ def keep_manifest(context: StepContext) -> Outcome:
         manifest=kept_manifest(account, claim.snapshot_id, manifest),
         layout=kept_layout(account, claim.snapshot_id, layout),
         health=health if isinstance(health, dict) else None,
+        paths=tuple(paths),
     )
     context.world.objects.put(record.manifest.key, manifest)
     context.world.objects.put(record.layout.key, layout)
@@ -253,9 +282,9 @@ WORKFLOW = Workflow(
         Step("open_repository", open_repository),
         Step("prepare", prepare),
         Step("check_before", check_before),
-        Step("take", take, undo=stop_run),
+        Step("take", taking(_whole_server), undo=stop_run),
         Step("find_snapshot", find_snapshot),
-        Step("keep_manifest", keep_manifest),
+        Step("keep_manifest", keeping_manifest(_whole_server)),
         Step("verify", verify),
         Step("forget_runs", forget_runs("take")),
     ),

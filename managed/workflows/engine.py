@@ -7,6 +7,7 @@ anywhere, the job costs its next holder at most the step that was under way.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +17,14 @@ from functools import partial
 import structlog
 
 from managed.domain.documents import require_bounded
-from managed.domain.errors import InternalError, Json, LeaseLost, ManagedError, UnknownWorkflow
+from managed.domain.errors import (
+    InternalError,
+    Json,
+    LeaseLost,
+    ManagedError,
+    Unavailable,
+    UnknownWorkflow,
+)
 from managed.domain.jobs import (
     GiveUp,
     Job,
@@ -71,6 +79,8 @@ Closing = Callable[[], RunEnd]
 """The last write of this claim; done when the heartbeat has stopped, so that nothing follows it."""
 
 _NEWER_VERSION_DELAY = timedelta(seconds=30)
+_AGAIN_SECONDS = 0.5
+_MOST_TRIES = 1800
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,24 @@ class Engine:
         except LeaseLost:
             log.warning("job_taken_over", job_id=job_id)
             return RunEnd.LEASE_LOST
+        except Unavailable as outage:
+            log.warning("job_not_recorded", job_id=job_id, error=outage.code)
+            return self._give_back(job)
+
+    def _give_back(self, job: Job) -> RunEnd:
+        """What was done cannot be put on record: give the job back as soon as that can. A lease
+        that runs out instead would tell of a worker that died in the step, and this one lives.
+        """
+        for _ in range(_MOST_TRIES):
+            try:
+                return self._release(job)
+            except LeaseLost:
+                return RunEnd.LEASE_LOST
+            except Unavailable:
+                if self.stopping():
+                    break
+                threading.Event().wait(_AGAIN_SECONDS)
+        return RunEnd.LEASE_LOST
 
     def _work(self, job: Job, heartbeat: Heartbeat) -> Closing:
         workflow = self.workflows.get((job.kind, job.workflow_version))
@@ -135,10 +163,8 @@ class Engine:
     def _try(self, job: Job, way: _Way, heartbeat: Heartbeat) -> Job | Closing:
         """One try of a step or of its undo, recorded when it comes to an end."""
         step = way.step
-        first_time = job.started_step != way.started_as
-        job = self.store.start_step(job, way.started_as, self.clock())
-        if first_time:
-            heartbeat.emit(way.begun, {"step": step.name})
+        with heartbeat.said() as said:
+            job = self.store.start_step(job, way.started_as, self.clock(), said)
         context = self._context(job, heartbeat)
         try:
             outcome = self._guarded(context, way)
@@ -150,9 +176,9 @@ class Engine:
             return partial(self._park, job, step, outcome)
         for warning in outcome.warnings:
             heartbeat.emit("warning", {"step": step.name, "message": warning})
-        heartbeat.flush()
         result = self._step_result(job, step.name, way.done, outcome.result)
-        return self.store.record_step(job, result, outcome.warnings)
+        with heartbeat.said() as said:
+            return self.store.record_step(job, result, outcome.warnings, said)
 
     def _after_error(
         self, tried: StepContext, way: _Way, error: ManagedError, heartbeat: Heartbeat
@@ -162,18 +188,18 @@ class Engine:
         match after_error(job, step.plan, step.retry, error, began=tried.now, now=now):
             case TryAgain(at):
                 attempt: dict[str, Json] = {"attempt": job.step_attempt, "at": at.isoformat()}
-                said = {"step": step.name, **attempt, **error.as_json()}
-                heartbeat.emit("step_retry", said)
+                retry = {"step": step.name, **attempt, **error.as_json()}
+                heartbeat.emit("step_retry", retry)
                 return partial(self._retry_later, for_next_try(job, error, now=now, at=at))
             case GiveUp(reason) if job.verdict is None:
-                said = {"step": step.name, "gave_up": reason, **error.as_json()}
-                heartbeat.emit("step_failed", said)
+                failure = {"step": step.name, "gave_up": reason, **error.as_json()}
+                heartbeat.emit("step_failed", failure)
                 return self._begin_undo(job, *verdict_after(job, step.plan, error), heartbeat)
             case GiveUp():
-                heartbeat.flush()
                 failed = self._step_result(job, step.name, StepStatus.UNDO_FAILED, {}, error)
                 warning = f"undo of {step.name}: {error.message}"
-                return self.store.record_step(job, failed, [warning])
+                with heartbeat.said() as said:
+                    return self.store.record_step(job, failed, [warning], said)
 
     def _begin_undo(
         self, job: Job, verdict: JobStatus, error: ManagedError, heartbeat: Heartbeat
@@ -283,7 +309,6 @@ class _Way:
     step: Step
     work: StepFunction
     started_as: str
-    begun: str
     done: StepStatus
 
 
@@ -294,7 +319,7 @@ def _bounded(outcome: Outcome) -> Outcome:
 
 
 def _way_of(step: Step) -> _Way:
-    return _Way(step, step.run, step.name, "step_started", StepStatus.DONE)
+    return _Way(step, step.run, step.name, StepStatus.DONE)
 
 
 def _undo_of(step: Step) -> _Way:
@@ -302,4 +327,4 @@ def _undo_of(step: Step) -> _Way:
         undone = None if step.undo is None else step.undo(context)
         return Done() if undone is None else undone
 
-    return _Way(step, work, UNDO_PREFIX + step.name, "undo_started", StepStatus.UNDONE)
+    return _Way(step, work, UNDO_PREFIX + step.name, StepStatus.UNDONE)

@@ -8,7 +8,8 @@ watches it, because a database that hangs would keep the first from seeing the t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 
@@ -88,13 +89,26 @@ class Heartbeat:
         """Write what has been emitted; raises LeaseLost when it is no longer ours to write. What
         could not be written is kept for the next time.
         """
+        with self.said() as pending:
+            if pending:
+                self._store.append_events(self._job, pending)
+
+    @contextmanager
+    def said(self) -> Iterator[Sequence[NewEvent]]:
+        """What has been emitted and is not written yet, for whoever writes it inside: all of it.
+        It is kept for the next time when that fails. Raises what `flush` raises.
+        """
         while not self._flushing.acquire(timeout=_BEAT_SECONDS):
             self.require_lease()
         try:
             with self._lock:
                 pending, self._events = self._events, []
-            if pending:
-                self._append(pending)
+            try:
+                yield pending
+            except BaseException:
+                with self._lock:
+                    self._events[:0] = pending
+                raise
         finally:
             self._flushing.release()
 
@@ -115,14 +129,6 @@ class Heartbeat:
         if self.is_lost:
             job_id = self._job.job_id
             raise LeaseLost(f"the lease of job {job_id} could not be kept", job_id=job_id)
-
-    def _append(self, pending: list[NewEvent]) -> None:
-        try:
-            self._store.append_events(self._job, pending)
-        except BaseException:
-            with self._lock:
-                self._events[:0] = pending
-            raise
 
     def _flush_soon(self) -> None:
         """A step does not fail because its log cannot be written at this moment."""

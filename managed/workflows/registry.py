@@ -14,6 +14,7 @@ from managed.workflows import (
     power,
     rescue,
     restore,
+    restore_files,
 )
 from managed.workflows.steps import Workflow
 
@@ -29,6 +30,7 @@ _ALL = (
     rescue.RESCUE,
     rescue.UNRESCUE,
     restore.WORKFLOW,
+    restore_files.WORKFLOW,
 )
 
 WORKFLOWS = {(workflow.kind, workflow.version): workflow for workflow in _ALL}

@@ -22,6 +22,7 @@ from managed.ports import (
     RescueSessions,
     Servers,
     Snapshots,
+    Transfers,
     Tunnels,
     Vault,
 )
@@ -52,6 +53,7 @@ class World:
     runs: DetachedRuns
     polls: Polls
     tunnels: Tunnels
+    transfers: Transfers
     playbooks: Playbooks
     repositories: BackupRepositories
     gateway: Gateway

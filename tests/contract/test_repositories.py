@@ -5,7 +5,9 @@ that came through the real gateway.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -182,6 +184,40 @@ def test_no_more_of_a_file_is_read_than_it_may_have(bench: Bench) -> None:
     assert [group for group in children if group != os.getpgid(0) and identity_of(group)] == []
 
 
+def test_content_comes_as_it_is_and_a_folder_as_an_archive(bench: Bench) -> None:
+    repository = bench.new_repository()
+    odd = os.fsdecode(b"latin-\xe8")
+    files = {"a": bytes(3_000_000), "sub/b": b"b", f"sub/{odd}": b"odd"}
+    snapshot = bench.backup(repository, files)
+
+    def content(path: str) -> bytes:
+        with bench.port.content(repository, snapshot, path) as chunks:
+            return b"".join(chunks)
+
+    assert content(str(bench.folder / "a")) == files["a"]
+    folder = str(bench.folder / "sub")
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(content(folder)), mode="r|", encoding="utf-8") as archive:
+        for member in archive:
+            if member.isreg() and (file := archive.extractfile(member)) is not None:
+                found[f"/{member.name}"] = file.read()
+    assert found == {f"{folder}/b": b"b", f"{folder}/{odd}": b"odd"}
+    with pytest.raises(NotFound):
+        content(str(bench.folder / "gone"))
+    with pytest.raises(NotFound), bench.port.content(repository, "ab" * 32, folder) as chunks:
+        list(chunks)
+
+
+def test_content_may_be_left_before_its_end(bench: Bench) -> None:
+    repository = bench.new_repository()
+    snapshot = bench.backup(repository, {"a": bytes(3_000_000)})
+    children: list[int] = []
+    path = str(bench.folder / "a")
+    with bench.port.content(repository, snapshot, path, children.append) as chunks:
+        assert next(chunks)
+    assert [group for group in children if group != os.getpgid(0) and identity_of(group)] == []
+
+
 def test_whoever_takes_over_can_end_what_works(bench: Bench) -> None:
     """Every process is registered, and ends when that fails: the lease may be lost by then."""
     address = bench.new_repository()
@@ -192,9 +228,14 @@ def test_whoever_takes_over_can_end_what_works(bench: Bench) -> None:
         with bench.port.files(address, snapshot, register) as files:
             list(files)
 
+    def read(register: RegisterChild) -> None:
+        with bench.port.content(address, snapshot, path, register) as chunks:
+            list(chunks)
+
     calls: list[Callable[[RegisterChild], object]] = [
         lambda register: bench.port.snapshots(address, register),
         listed,
+        read,
         lambda register: bench.port.file_digest(address, snapshot, path, 1, register),
         lambda register: bench.port.check(address, 1, 1, bench.emit, register),
         lambda register: bench.port.unlock(address, register),

@@ -38,8 +38,9 @@ def cleaned_after_death(state: Path) -> Iterator[None]:
 def main(process: int, state: Path) -> None:
     with suppress(ProcessLookupError):
         select.select([os.pidfd_open(process)], [], [])
-    clean_up(Settings(state_dir=state), lambda _text: None)
+    # The cells first: without their records in the state folder nobody finds their processes.
     cells_down(state)
+    clean_up(Settings(state_dir=state), lambda _text: None)
 
 
 if __name__ == "__main__":

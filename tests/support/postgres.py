@@ -8,13 +8,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine, delete, insert, text
+from sqlalchemy import Engine, delete, text
 
-from managed.domain.audit import FIRST_HASH
 from managed.storage.database import writing
-from managed.storage.tables import audit_head, metadata
+from managed.storage.tables import metadata
 
 _PARTITIONS = """
 SELECT inhrelid::regclass::text FROM pg_inherits
@@ -30,26 +30,72 @@ def as_postgres(*command: str) -> list[str]:
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
 
 
+@dataclass(frozen=True)
+class PostgresCluster:
+    """A cluster of our own below `directory`, reached through a socket in it. It survives its
+    starter: whoever starts it stops it.
+    """
+
+    directory: Path
+    options: str
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://managed@/managed?host={self.directory}"
+
+    @property
+    def connection(self) -> str:
+        """For psycopg itself."""
+        return f"host={self.directory} user=managed dbname=managed"
+
+    def create(self) -> None:
+        """Make it, start it, and make the empty database."""
+        if os.geteuid() == 0:
+            shutil.chown(self.directory, "postgres", "postgres")
+        _run(self._binary("initdb"), "-D", self._data, "-A", "trust", "-U", "managed", "-N")
+        self.start()
+        _run(self._binary("createdb"), "-h", str(self.directory), "-U", "managed", "managed")
+
+    def start(self) -> None:
+        options = f"-k {self.directory} -c listen_addresses= {self.options}"
+        _run(*self._control, "-w", "-l", str(self.directory / "log"), "-o", options, "start")
+
+    def stop(self) -> None:
+        """As a crash does it: no checkpoint, every connection breaks. Stopped is fine."""
+        if (self.directory / "data" / "postmaster.pid").exists():
+            _run(*self._control, "-m", "immediate", "stop")
+
+    @property
+    def _data(self) -> str:
+        return str(self.directory / "data")
+
+    @property
+    def _control(self) -> tuple[str, ...]:
+        return (self._binary("pg_ctl"), "-D", self._data)
+
+    @staticmethod
+    def _binary(name: str) -> str:
+        return str(_BINARIES[0] / name)
+
+
+@contextmanager
+def postgres_cluster(options: str) -> Iterator[PostgresCluster]:
+    """A running cluster; it is stopped and removed at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="managed-pg-"))
+    cluster = PostgresCluster(directory, options)
+    try:
+        cluster.create()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Yields an SQLAlchemy URL of an empty database."""
-    binaries = _BINARIES[0]
-    directory = Path(tempfile.mkdtemp(prefix="managed-pg-"))
-    try:
-        if os.geteuid() == 0:
-            shutil.chown(directory, "postgres", "postgres")
-        data = directory / "data"
-        _run(str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", "managed", "-N")
-        options = f"-k {directory} -c listen_addresses= -c fsync=off -c max_connections=60"
-        control = [str(binaries / "pg_ctl"), "-D", str(data)]
-        _run(*control, "-w", "-l", str(directory / "log"), "-o", options, "start")
-        try:
-            _run(str(binaries / "createdb"), "-h", str(directory), "-U", "managed", "managed")
-            yield f"postgresql+psycopg://managed@/managed?host={directory}"
-        finally:
-            _run(*control, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    """Yields an SQLAlchemy URL of an empty database, for tests that ask nothing of its disk."""
+    with postgres_cluster("-c fsync=off -c max_connections=60") as cluster:
+        yield cluster.url
 
 
 def empty(database: Engine) -> None:
@@ -61,7 +107,6 @@ def empty(database: Engine) -> None:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         for table in reversed(metadata.sorted_tables):
             connection.execute(delete(table))
-        connection.execute(insert(audit_head).values(id=1, number=0, hash=FIRST_HASH))
 
 
 def _run(*command: str) -> None:

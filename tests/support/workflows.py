@@ -19,7 +19,8 @@ from managed.domain.disk_layout_documents import layout_as_json
 from managed.domain.disk_layouts import default_layout
 from managed.domain.errors import Json, ManagedError, ServerUnreachable
 from managed.domain.jobs import Job, JobKind
-from managed.domain.manifests import EntryKind, ManifestEntry, manifest_lines
+from managed.domain.manifest_parts import PathSet, part_of
+from managed.domain.manifests import EntryKind, ManifestEntry, manifest_lines, parsed_manifest
 from managed.domain.progress import UNDO_PREFIX
 from managed.domain.questions import PowerIs, Question, RunEnded, SshAnswers, TimePassed
 from managed.domain.runs import RunRequest, RunState
@@ -41,6 +42,7 @@ from managed.drivers.fakes.playbooks import FakePlaybooks, PlaybookCall, nothing
 from managed.drivers.fakes.repositories import FakeRepositories
 from managed.drivers.fakes.runs import FakePolls, FakeRuns, Performed
 from managed.drivers.fakes.shell import FakeServer, FakeShell
+from managed.drivers.fakes.transfers import FakeTransfers
 from managed.drivers.fakes.tunnels import FakeTunnels
 from managed.drivers.ssh.failures import login_refused
 from managed.ports import PlaybookReport
@@ -60,7 +62,10 @@ from managed.workflows.world import Sources, World
 from tests.support.hardening import FakeHardening, Lockout, is_hardened
 from tests.support.jobs import ManualClock, NoChildren
 
-SCRIPTS = ("install_system", "take_backup", "restore_system", "load_databases", "apply_updates")
+SCRIPTS = (
+    *("install_system", "take_backup", "restore_system", "restore_files"),
+    *("load_databases", "apply_updates"),
+)
 SERVER_ID = "00000000-0000-4000-8000-000000000001"
 NODE_ID = "00000000-0000-4000-8000-00000000000a"
 CONTENT = {"/etc/hostname": b"one\n", "/srv/page": b"a page\n"}
@@ -142,6 +147,9 @@ class WorkflowBench:
         self.claimed: dict[str, Json] = {}
         self.taken: dict[str, Json] = {}
         self.updated: dict[str, Json] = {}
+        self.restored: dict[str, Any] = {}
+        self.present: set[str] = {"/etc", "/srv", *CONTENT}
+        self.strange: set[str] = set()
         self.health: Callable[[dict[str, Any]], dict[str, Any]] = lambda report: report
         self.kills = False
         self.answers: Callable[[dict[str, Json]], dict[str, Json] | None] = lambda answer: answer
@@ -352,6 +360,13 @@ class WorkflowBench:
             return CommandResult(0, "", "")
 
         server.commands |= {"rm": remove, "sh": lambda _argv, _stdin: self.hardening.end(server)}
+
+        def find(argv: Any, _stdin: bytes) -> CommandResult:
+            named = argv[1 : argv.index("-maxdepth")]
+            there = self.strange if "!" in argv else self.present
+            return CommandResult(0, "".join(f"{path}\n" for path in named if path in there), "")
+
+        server.commands["find"] = find
         server.commands["mkdir"] = lambda _argv, _stdin: CommandResult(0, "", "")
         return server
 
@@ -381,10 +396,12 @@ class WorkflowBench:
 
     def _take_backup(self, request: RunRequest, given: dict[str, Any]) -> dict[str, Json]:
         account = account_of(SERVER_ID)
+        part = PathSet(given["paths"] or ["/"])
+        content = {path: data for path, data in CONTENT.items() if part.covers(path)}
         snapshot_id = self.repositories.add_snapshot(
-            account, self.clock(), CONTENT, tags=given["tags"]
+            account, self.clock(), content, tags=given["tags"]
         )
-        entries = manifest_of_content()
+        entries = list(part_of(manifest_of_content(), part))
         self._leave(request, "manifest.jsonl.gz", compressed("".join(manifest_lines(entries))))
         layout = layout_as_json(default_layout(2 * 1024**3, lambda: "0" * 8))
         self._leave(request, "layout.json", {"layout": layout, "system": {}})
@@ -400,6 +417,14 @@ class WorkflowBench:
     def _restore_system(self, _request: RunRequest, _given: dict[str, Any]) -> dict[str, Json]:
         self.hypervisor.write_disk(SERVER_ID, b"restored")
         return {"checked": self.taken["files"], "rewritten": []}
+
+    def _restore_files(self, _request: RunRequest, given: dict[str, Any]) -> dict[str, Json]:
+        self.restored = given
+        here = self._present()
+        assert here is not None
+        lines = gzip.decompress(here.files[given["manifest"]]).decode().splitlines()
+        covered = PathSet(given["paths"]).covers
+        return {"checked": sum(covered(entry.path) for entry in parsed_manifest(lines))}
 
     def _load_databases(self, _request: RunRequest, _given: dict[str, Any]) -> dict[str, Json]:
         return {"databases": [], "left": [], "warnings": []}
@@ -474,6 +499,7 @@ class WorkflowBench:
             runs=self.runs,
             polls=FakePolls(self.runs),
             tunnels=FakeTunnels(self.shell),
+            transfers=FakeTransfers(self.shell),
             playbooks=self.playbooks,
             repositories=self.repositories,
             gateway=self.gateway,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -116,6 +118,18 @@ class FakeRepositories:
             raise EvidenceMissing(f"{path!r} has more than {largest} bytes", path=path)
         return hashlib.sha256(content).hexdigest()
 
+    @contextmanager
+    def content(
+        self,
+        repository: RepositoryAddress,
+        snapshot_id: str,
+        path: str,
+        register_child: RegisterChild | None = None,
+    ) -> Iterator[Iterator[bytes]]:
+        files = self._content(repository, snapshot_id)
+        _begin(register_child)
+        yield _streamed(files, path)
+
     def check(
         self,
         repository: RepositoryAddress,
@@ -169,6 +183,22 @@ class FakeRepositories:
             return self._usable(repository).content[snapshot_id]
         except KeyError:
             raise NotFound(f"there is no snapshot {snapshot_id}") from None
+
+
+def _streamed(files: Mapping[str, bytes], path: str) -> Iterator[bytes]:
+    if path in files:
+        yield files[path]
+        return
+    below = {name: data for name, data in files.items() if name.startswith(f"{path}/")}
+    if not below:
+        raise NotFound(f"the snapshot does not hold {path}", path=path)
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        for name, data in sorted(below.items()):
+            member = tarfile.TarInfo(name.lstrip("/"))
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    yield written.getvalue()
 
 
 def _begin(register_child: RegisterChild | None) -> None:

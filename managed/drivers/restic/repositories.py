@@ -110,6 +110,19 @@ class ResticRepositories:
         self._require_success(repository, ended)
         return digest
 
+    @contextmanager
+    def content(
+        self,
+        repository: RepositoryAddress,
+        snapshot_id: str,
+        path: str,
+        register_child: RegisterChild | None = None,
+    ) -> Iterator[Iterator[bytes]]:
+        self._require_snapshot(repository, snapshot_id)
+        command = commands.content_command(self._settings, repository.key_id, snapshot_id, path)
+        with closing(self._chunks(repository, command, register_child)) as chunks:
+            yield chunks
+
     def check(
         self,
         repository: RepositoryAddress,
@@ -197,6 +210,22 @@ class ResticRepositories:
         with started(command, self._environment(repository), register_child) as running:
             yield from running.lines()
             return running.ended()
+
+    def _chunks(
+        self,
+        repository: RepositoryAddress,
+        command: Sequence[str],
+        register_child: RegisterChild | None,
+    ) -> Generator[bytes]:
+        """The same, byte for byte."""
+        for is_last in (False, True):
+            with started(command, self._environment(repository), register_child) as running:
+                yield from running.chunks()
+                ended = running.ended()
+            if ended.status != ResticStatus.LOCKED or is_last:
+                self._require_success(repository, ended)
+                return
+            self._unlock(repository, register_child)
 
     def _unlocked(
         self, repository: RepositoryAddress, run: Runner, register_child: RegisterChild | None

@@ -59,6 +59,20 @@ def reverse_socket_command(
     )
 
 
+def fed_command(endpoint: Endpoint, command: str, private_directory: Path) -> tuple[str, ...]:
+    """ssh's argv for a command line that reads its standard input."""
+    return (
+        "ssh",
+        *openssh_options(private_directory),
+        "-T",
+        *("-p", str(endpoint.port)),
+        *("-l", endpoint.user),
+        "--",
+        endpoint.address,
+        command,
+    )
+
+
 @contextmanager
 def private_files(endpoint: Endpoint) -> Iterator[Path]:
     """A directory in memory, ours alone, with the endpoint's `key` and `known_hosts`; it is

@@ -10,6 +10,7 @@ from managed.storage.tables.notifications import (
 )
 from managed.storage.tables.panel import invitations, panel_sessions
 from managed.storage.tables.planning import missed_windows, pause, windows
+from managed.storage.tables.self_backup import self_backup
 from managed.storage.tables.tickets import deliveries, replies, request_articles, requests
 from managed.storage.tables.work import (
     events,
@@ -45,6 +46,7 @@ __all__ = [
     "requests",
     "rescue_sessions",
     "sealed_secrets",
+    "self_backup",
     "servers",
     "snapshots",
     "users",

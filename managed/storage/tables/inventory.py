@@ -12,6 +12,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
     text,
 )
 
@@ -35,6 +36,12 @@ customers = Table(
     Column("email", String(254), nullable=False, server_default=""),
     Column("created_at", UtcDateTime, nullable=False),
 )
+# Searched by how it begins, in whatever case.
+Index(
+    "ix_customers_name_begin",
+    func.lower(customers.c.name).label("lower_name"),
+    postgresql_ops={"lower_name": "text_pattern_ops"},
+)
 
 plans = Table(
     "plans",
@@ -46,11 +53,14 @@ plans = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+# Of plain characters, in their order: so one index serves pages and searches by a name's begin.
+_NAME = String(63).with_variant(String(63, collation="C"), "postgresql")
+
 servers = Table(
     "servers",
     metadata,
     id_column(),
-    Column("name", String(63), nullable=False),
+    Column("name", _NAME, nullable=False),
     Column("origin", String(16), nullable=False),
     Column("status", String(16), nullable=False),
     Column("address", String(253), nullable=False),
@@ -73,6 +83,7 @@ servers = Table(
         postgresql_where=text("status <> 'deleted'"),
     ),
     Index("ix_servers_customer", "customer_id"),
+    Index("ix_servers_address_begin", "address", postgresql_ops={"address": "text_pattern_ops"}),
 )
 
 sealed_secrets = Table(

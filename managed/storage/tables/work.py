@@ -87,7 +87,11 @@ jobs = Table(
         sqlite_where=text("status = 'queued' AND NOT holds_server"),
         postgresql_where=text("status = 'queued' AND NOT holds_server"),
     ),
-    Index("ix_jobs_server_created", "server_id", "created_at"),
+    Index("ix_jobs_server_created", "server_id", "created_at", "id"),
+    Index("ix_jobs_created", "created_at", "id"),
+    Index("ix_jobs_kind_created", "kind", "created_at", "id"),
+    Index("ix_jobs_status_created", "status", "created_at", "id"),
+    Index("ix_jobs_status_finished", "status", "finished_at"),
     Index(
         "ix_jobs_open",
         "status",
@@ -159,6 +163,7 @@ snapshots = Table(
     Column("verified_at", UtcDateTime),
     Column("verification", StoredJson(none_as_null=True)),
     Column("health", StoredJson(none_as_null=True)),
+    Column("paths", StoredJson(none_as_null=True)),
     Index("ix_snapshots_server_time", "server_id", "time"),
 )
 

@@ -12,6 +12,7 @@ from typing import Final
 from managed.domain.errors import EvidenceMissing, NotFound
 from managed.domain.manifests import DamagedManifest, ManifestEntry, parsed_manifest
 from managed.domain.snapshots import KeptObject
+from managed.ports import ObjectStore
 from managed.workflows.steps import StepContext
 
 LARGEST_MANIFEST: Final = 256 * 1024 * 1024
@@ -23,9 +24,14 @@ _LONGEST_LINE: Final = 1024 * 1024
 
 
 def kept_content(context: StepContext, kept: KeptObject) -> bytes:
+    """As `read_kept`, for a step."""
+    return read_kept(context.world.objects, kept)
+
+
+def read_kept(objects: ObjectStore, kept: KeptObject) -> bytes:
     """What we have put into the bucket; EvidenceMissing when it is something else now."""
     try:
-        content = context.world.objects.get(kept.key)
+        content = objects.get(kept.key)
     except NotFound as error:
         raise EvidenceMissing(f"{kept.key} is gone from the bucket", key=kept.key) from error
     if hashlib.sha256(content).hexdigest() != kept.sha256:

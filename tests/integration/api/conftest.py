@@ -107,14 +107,17 @@ class ApiBench:
         with writing(self.installation.database) as connection:
             event_log.append(connection, job.job_id, new)
 
-    def add_snapshot(self, server: Server, time: datetime, *, verified: bool) -> str:
+    def add_snapshot(
+        self, server: Server, time: datetime, *, verified: bool, paths: tuple[str, ...] = ()
+    ) -> str:
         job = self.add_job(server, JobKind.BACKUP)
         self.end_job(job)
         snapshot_id = uuid.uuid4().hex * 2
         kept = KeptObject("k", "0" * 64)
-        self.installation.catalogue.add(
-            SnapshotRecord(snapshot_id, server.server_id, job.job_id, time, 3, 4096, kept, kept)
+        record = SnapshotRecord(
+            snapshot_id, server.server_id, job.job_id, time, 3, 4096, kept, kept, paths=paths
         )
+        self.installation.catalogue.add(record)
         if verified:
             self.installation.catalogue.mark_verified(snapshot_id, {"ok": True}, utc_now())
         return snapshot_id

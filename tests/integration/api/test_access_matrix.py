@@ -44,6 +44,10 @@ ROUTES: Final[dict[tuple[str, str], tuple[Permission | None, Tenant]]] = {
     ("DELETE", "/v1/servers/{server}"): (P.SERVERS_DELETE, Tenant.OF_SERVER),
     ("PUT", "/v1/servers/{server}/placement"): (P.CUSTOMERS_WRITE, Tenant.OF_SERVER),
     ("GET", "/v1/servers/{server}/snapshots"): (P.SERVERS_READ, Tenant.OF_SERVER),
+    ("GET", "/v1/servers/{server}/snapshots/{snapshot_id}/paths"): (
+        P.SERVERS_READ,
+        Tenant.OF_SERVER,
+    ),
     ("POST", "/v1/servers/{server}/jobs"): (P.JOBS_ASK, Tenant.OF_SERVER),
     ("GET", "/v1/host-key"): (P.SERVERS_WRITE, Tenant.NONE),
     ("GET", "/v1/jobs"): (P.JOBS_READ, Tenant.LIST),
@@ -163,6 +167,9 @@ class World:
             "{job_id}": lambda: (
                 self.bench.installation.queue.find(server_id=self.server.server_id)[0].job_id
             ),
+            "{snapshot_id}": lambda: (
+                self.bench.installation.catalogue.of_server(self.server.server_id)[0].snapshot_id
+            ),
             "{customer}": lambda: self.anna.customer_id,
             "{window_id}": self.new_window,
             "{node_id}": lambda: "local",
@@ -207,6 +214,7 @@ def world(bench: ApiBench, monkeypatch: pytest.MonkeyPatch) -> World:
         with writing(installation.database) as connection:
             installation.customers.add(connection, customer, utc_now())
             installation.customers.place(connection, server, customer.customer_id, None)
+        bench.add_snapshot(server, utc_now(), verified=True)
         bench.add_job(server, JobKind.CHECK)
         opening = Opening(utc_now() - timedelta(hours=2), utc_now() - timedelta(hours=1))
         missed = MissedWindow(server.server_id, JobKind.PATCH, opening, "it was off", utc_now())
@@ -369,7 +377,7 @@ def test_a_customer_cancels_only_what_a_customer_may_ask_for(world: World, api: 
     headers = world.members["customer"].headers
     refused = api.post(f"/v1/jobs/{patch.job_id}/cancel", json={}, headers=headers)
     assert refused.status_code == 403
-    (check,) = bench.installation.queue.find(server_id=world.server.server_id)
+    (check, _) = bench.installation.queue.find(server_id=world.server.server_id)
     done = api.post(f"/v1/jobs/{check.job_id}/cancel", json={}, headers=headers)
     assert done.status_code == 202
 

@@ -52,6 +52,18 @@ def test_jobs_of_one_server_are_listed_without_those_of_another(
     assert listed() == [of_blog.job_id, of_shop.job_id]
 
 
+def test_servers_are_searched_by_how_they_begin(bench: ApiBench, managed: Managed) -> None:
+    for name in ("shop", "shop-2", "blog"):
+        bench.add_server(name)
+
+    def found(*options: str) -> list[str]:
+        return [server["name"] for server in managed("servers", "list", *options)["items"]]
+
+    assert found("--search", "SHO") == ["shop", "shop-2"]
+    assert found("--search", "hop") == []
+    assert found() == ["blog", "shop", "shop-2"]
+
+
 def test_a_server_is_created_on_the_node_that_was_named(bench: ApiBench, managed: Managed) -> None:
     bench.add_node()
     second = bench.add_node("second")

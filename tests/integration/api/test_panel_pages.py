@@ -398,7 +398,7 @@ def test_what_the_panel_does_not_offer_cannot_be_asked_for(night: Night) -> None
     assert night.bench.sent == []
 
 
-def test_servers_are_found_by_a_part_of_their_name_or_address(night: Night) -> None:
+def test_servers_are_found_by_the_beginning_of_a_name_address_or_customer(night: Night) -> None:
     for number in range(60):
         night.bench.add_server(f"web-{number:02}")
     first = night.support.get("/panel/servers?search=WEB").text
@@ -407,7 +407,8 @@ def test_servers_are_found_by_a_part_of_their_name_or_address(night: Night) -> N
     assert more is not None
     assert night.support.get(more[1].replace("&amp;", "&")).text.count("<strong>web-") == 10
     assert "annas" in night.support.get("/panel/servers?search=127.0").text
-    assert "No server has" in night.support.get("/panel/servers?search=%25").text
+    assert "beas" in night.support.get("/panel/servers?search=bea").text
+    assert "No server’s name" in night.support.get("/panel/servers?search=%25").text
 
 
 def _customer_id(night: Night) -> str:

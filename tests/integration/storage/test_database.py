@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine as Database
 from sqlalchemy import text, update
 
+from managed.storage import database as database_module
 from managed.storage.database import (
     PATIENCE_SECONDS,
     DatabaseUnavailable,
@@ -60,3 +61,17 @@ def test_a_statement_may_take_its_time_where_that_is_said(impatient: Database) -
     with writing(impatient) as unhurried:
         take_time(unhurried)
         unhurried.execute(text("SELECT pg_sleep(1)"))
+
+
+def test_a_connection_that_was_lost_while_idle_is_replaced_before_its_use(
+    impatient: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if impatient.dialect.name == "sqlite":
+        pytest.skip("SQLite has no connection to lose")
+    monkeypatch.setattr(database_module, "_IDLE_SECONDS", 0.0)
+    with writing(impatient) as connection:
+        backend = connection.scalar(text("SELECT pg_backend_pid()"))
+    with open_database(str(impatient.url)).begin() as another:
+        another.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": backend})
+    with writing(impatient) as connection:
+        assert connection.scalar(text("SELECT pg_backend_pid()")) != backend

@@ -75,16 +75,6 @@ def test_the_night_is_put_together_over_all_servers(installation: Installation) 
     assert overview.under_way()[0].progress is None
 
 
-def test_servers_are_found_by_a_part_of_their_name_or_address(installation: Installation) -> None:
-    for name in ("shop", "workshop", "mail"):
-        add_server(installation, name)
-    found = {
-        part: [server.name for server in installation.inventory.find(part=part)]
-        for part in ("SHOP", "mail.example", "%", "_")
-    }
-    assert found == {"SHOP": ["shop", "workshop"], "mail.example": ["mail"], "%": [], "_": []}
-
-
 def test_a_session_opens_until_it_ends_and_is_kept_as_a_hash(
     installation: Installation, database: Database
 ) -> None:

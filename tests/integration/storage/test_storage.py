@@ -237,7 +237,9 @@ def test_snapshots_are_listed_newest_first_and_verified_later(bench: JobBench) -
 def test_a_snapshot_on_record_is_no_other_jobs_and_has_no_other_evidence(bench: JobBench) -> None:
     catalogue, job = Catalogue(bench.database), bench.submit()
     kept = KeptObject("m", "0" * 64)
-    record = SnapshotRecord("a", bench.server_id, job.job_id, START, 5, 7, kept, kept)
+    record = SnapshotRecord(
+        "a", bench.server_id, job.job_id, START, 5, 7, kept, kept, paths=("/etc", "/srv")
+    )
     catalogue.add(record)
     catalogue.mark_verified("a", {"paths": 5}, START)
     catalogue.add(record)
@@ -245,6 +247,7 @@ def test_a_snapshot_on_record_is_no_other_jobs_and_has_no_other_evidence(bench: 
         replace(record, job_id="another"),
         replace(record, manifest=KeptObject("m", "1" * 64)),
         replace(record, layout=KeptObject("l", "0" * 64)),
+        replace(record, paths=()),
     ):
         with pytest.raises(EvidenceMissing):
             catalogue.add(other)

@@ -20,7 +20,6 @@ from tests.integration.tickets.conftest import Desk
 
 BACKED_UP = datetime(2026, 11, 23, 1, tzinfo=UTC)
 WHOLE = "Please restore the whole server as of yesterday 18:00"
-HAS_FILE_RESTORES = "restore-files" in tuple(JobKind)
 
 
 def server(desk: Desk, name: str = "shop") -> Server:
@@ -148,12 +147,20 @@ def test_in_a_pause_an_update_waits_and_a_rescue_does_not(desk: Desk) -> None:
     assert desk.approve(rescue["id"]).status_code == 202
 
 
-@pytest.mark.skipif(HAS_FILE_RESTORES, reason="this version restores files")
-def test_a_restore_of_files_is_proposed_and_says_that_it_cannot_be_done_yet(desk: Desk) -> None:
+def test_a_restore_of_files_is_proposed_and_becomes_its_job(desk: Desk) -> None:
+    desk.add_snapshot(server(desk), utc_now(), verified=True)
     request = desk.ask("please restore /var/www")
-    refusal = problem(desk.approve(request["id"]), 409, "not-supported")
-    assert "no restore-files jobs" in refusal["detail"]
-    assert refusal["hint"]
+    approved = desk.approve(request["id"])
+    assert approved.status_code == 202, approved.text
+    job = desk.installation.queue.job(approved.json()["job_id"])
+    assert job.kind is JobKind.RESTORE_FILES
+    assert job.parameters == {"paths": ["/var/www"], "target": "beside"}
+
+
+def test_what_no_backup_holds_is_not_approved(desk: Desk) -> None:
+    desk.add_snapshot(server(desk), utc_now(), verified=True)
+    request = desk.ask("please restore /proc/meminfo")
+    problem(desk.approve(request["id"]), 422, "invalid-input")
     assert desk.request(request["id"])["status"] == "open"
 
 

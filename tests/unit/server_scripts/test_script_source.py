@@ -12,11 +12,12 @@ import pytest
 
 from managed.server_scripts import script_modules, script_source
 
-SCRIPTS = ("take_backup", "install_system", "restore_system", "load_databases")
+SCRIPTS = ("take_backup", "install_system", "restore_system", "load_databases", "restore_files")
+FED = ("receive_files",)
 OLDEST_PYTHON_ON_SERVERS = (3, 9)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPTS + FED)
 def test_a_script_imports_the_standard_library_alone(name: str) -> None:
     tree = ast.parse(script_source(name))
     imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
@@ -25,7 +26,7 @@ def test_a_script_imports_the_standard_library_alone(name: str) -> None:
     assert {str(module).partition(".")[0] for module in imported} <= sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPTS + FED)
 def test_modules_of_a_script_define_no_name_twice(name: str) -> None:
     defined = Counter(
         each for text in script_modules(name).values() for each in set(top_level_names(text))
@@ -59,7 +60,7 @@ def test_a_script_starts_outside_of_the_project(name: str, tmp_path: Path) -> No
     assert b'"ok": false' in (tmp_path / "result.json").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["take_backup", "load_databases"])
+@pytest.mark.parametrize("name", ["take_backup", "load_databases", "restore_files", *FED])
 def test_scripts_for_servers_of_customers_keep_to_old_syntax(name: str) -> None:
     ast.parse(script_source(name), feature_version=OLDEST_PYTHON_ON_SERVERS)
 

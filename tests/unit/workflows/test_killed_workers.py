@@ -10,7 +10,10 @@ from managed.domain.servers import PowerState, ServerStatus
 from managed.workflows.registry import current_workflow
 from tests.support.workflows import OLD_SYSTEM, SERVER_ID, WorkflowBench
 
-PARAMETERS: dict[JobKind, dict[str, Json]] = {JobKind.POWER: {"action": "stop"}}
+PARAMETERS: dict[JobKind, dict[str, Json]] = {
+    JobKind.POWER: {"action": "stop"},
+    JobKind.RESTORE_FILES: {"paths": ["/srv"], "target": "in-place"},
+}
 CANCELLED_AT = [
     (kind, step.name)
     for kind in (
@@ -23,6 +26,8 @@ CANCELLED_AT = [
     )
     for step in current_workflow(kind).steps
 ]
+# Its other steps are those of a backup.
+CANCELLED_AT += [(JobKind.RESTORE_FILES, step) for step in ("look", "take", "send", "restore")]
 
 
 def ready_for(bench: WorkflowBench, kind: JobKind) -> None:
@@ -30,7 +35,7 @@ def ready_for(bench: WorkflowBench, kind: JobKind) -> None:
     if kind is JobKind.CREATE:
         return
     bench.exists(ServerStatus.NEW if kind is JobKind.ENROL else ServerStatus.ACTIVE)
-    if kind is JobKind.RESTORE:
+    if kind in (JobKind.RESTORE, JobKind.RESTORE_FILES):
         bench.has_backup()
     if kind in (JobKind.UNRESCUE, JobKind.DELETE):
         assert bench.finish(JobKind.RESCUE).status is JobStatus.SUCCEEDED

@@ -1,10 +1,10 @@
-"""Passwords, sessions and invitations for the panel."""
+"""Passwords, sessions and invitations for the panel, and what ended when for its first page."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0005"
+down_revision = "0007"
 
 
 def upgrade() -> None:
@@ -32,4 +32,5 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_invitations_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_invitations")),
     )
+    op.create_index("ix_jobs_status_finished", "jobs", ["status", "finished_at"], unique=False)
     op.create_index("ix_invitations_user", "invitations", ["user_id"], unique=False)
