@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -70,14 +71,7 @@ def list_servers(
     after: Annotated[str, Query(max_length=63)] = "",
 ) -> Response:
     """By name, as far as they are the visitor's to see."""
-    found = search_servers(
-        services.database,
-        search,
-        customer_id=visitor.principal.tenant,
-        after_name=after,
-        limit=_PAGE + 1,
-    )
-    servers, last = cut(found, _PAGE)
+    servers, last = cut(_found(services, visitor.principal.tenant, search, after), _PAGE)
     return page(
         request,
         "servers.html",
@@ -149,6 +143,18 @@ def submit_job(
     )
     job_id = json.loads(bytes(answer.body))["id"]
     return RedirectResponse(f"/panel/jobs/{job_id}", 303)
+
+
+def _found(
+    services: Services, tenant: str | None, search: str, after_name: str
+) -> Sequence[Server]:
+    """One more than a page has."""
+    limit = _PAGE + 1
+    if not search:
+        return services.inventory.find(customer_id=tenant, after_name=after_name, limit=limit)
+    return search_servers(
+        services.database, search, customer_id=tenant, after_name=after_name, limit=limit
+    )
 
 
 def _action(name: str) -> Action:

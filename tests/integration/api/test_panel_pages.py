@@ -408,7 +408,7 @@ def test_servers_are_found_by_the_beginning_of_a_name_address_or_customer(night:
     assert night.support.get(more[1].replace("&amp;", "&")).text.count("<strong>web-") == 10
     assert "annas" in night.support.get("/panel/servers?search=127.0").text
     assert "beas" in night.support.get("/panel/servers?search=bea").text
-    assert "No server’s name" in night.support.get("/panel/servers?search=%25").text
+    assert "of a server begins with" in night.support.get("/panel/servers?search=%25").text
 
 
 def _customer_id(night: Night) -> str:
