@@ -57,6 +57,10 @@ test-fast: PROCESSES = 3
 test-fast: root setup  ## Run all tests that need no VM (about 5 minutes on two cores)
 	@$(PYTEST) -m "not vm and not slow"
 
+.PHONY: compose-test
+compose-test: root setup  ## Bring docker-compose.yml up on a Docker engine of its own, work, take it down
+	@$(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" scripts/try-compose
+
 .PHONY: lint
 lint: setup  ## Check style, types, layers and playbooks
 	@$(BIN)/ruff check .

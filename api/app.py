@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -16,6 +17,8 @@ from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
 from api.panel.installing import install_panel
 from api.queries import known_query
+from api.readiness import Probe, Readiness
+from api.request_log import RequestLog
 from api.routes import (
     access,
     customers,
@@ -23,6 +26,7 @@ from api.routes import (
     jobs,
     nodes,
     notifications,
+    operations,
     requests,
     servers,
     service,
@@ -41,10 +45,10 @@ servers, admins decide about people, plans and nodes. A token can be limited to 
 Every change is entered into the audit log; say why with `X-Reason`, such as a ticket's number.
 
 Work is done by **jobs**: ask for one, follow its events, read its steps. Every request needs
-`Authorization: Bearer <token>`, except `/healthz`, this document, and the helpdesk's webhook, which
-is signed. Requests that start something take an `Idempotency-Key`. Every error is an RFC 9457
-problem document (`application/problem+json`) with a stable `code`, a `hint`, and the particulars in
-`data`.
+`Authorization: Bearer <token>`, except `/healthz`, `/readyz`, this document, and the helpdesk's
+webhook, which is signed. Requests that start something take an `Idempotency-Key`. Every error is an
+RFC 9457 problem document (`application/problem+json`) with a stable `code`, a `hint`, and the
+particulars in `data`.
 """
 
 _TAGS = [
@@ -78,8 +82,14 @@ class ManagedApi(FastAPI):
         return self.openapi_schema
 
 
-def create_app(installation: Installation, send: Callable[[str], None]) -> FastAPI:
-    """The application over an installation; `send` tells the workers of a job (its id)."""
+def create_app(
+    installation: Installation,
+    send: Callable[[str], None],
+    probes: Mapping[str, Probe] = MappingProxyType({}),
+) -> FastAPI:
+    """The application over an installation; `send` tells the workers of a job (its id). `probes`
+    ask for what is needed beside the installation's own parts.
+    """
     services = services_of(installation, send)
 
     @asynccontextmanager
@@ -102,11 +112,14 @@ def create_app(installation: Installation, send: Callable[[str], None]) -> FastA
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
+    app.state.readiness = Readiness({**installation.probes(), **probes})
     errors.install(app)
     install_panel(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestLog)
     app.include_router(service.router, dependencies=[Depends(known_query)])
+    app.include_router(operations.router, dependencies=[Depends(known_query)])
     app.include_router(webhooks.router, dependencies=[Depends(known_query)])
     for router in (
         servers.router,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 from sqlalchemy import Engine as Database
 
+from api.metrics import Metrics
 from managed.domain.connections import KeyPair
 from managed.domain.errors import MissingRequirement
 from managed.domain.jobs import JobKind
@@ -83,6 +85,7 @@ class Services:
     objects: Callable[[], ObjectStore]
     clock: Callable[[], datetime]
     token: Secret
+    metrics: Metrics
     new_job: NewJobFunction
     send: Callable[[str], None]
     shown_host_key: Callable[[str, int], str]
@@ -117,7 +120,10 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         vault=installation.vault,
         objects=lambda: installation.bucket,
         clock=installation.clock,
-        token=_token(installation),
+        token=_token(installation.settings.api_token),
+        metrics=Metrics(
+            _token(installation.settings.metrics_token), installation.numbers, installation.clock
+        ),
         new_job=installation.new_job,
         send=send,
         shown_host_key=installation.shell.host_key,
@@ -128,14 +134,13 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
     )
 
 
-def _token(installation: Installation) -> Secret:
-    path = installation.settings.api_token
+def _token(path: Path) -> Secret:
     try:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         raise MissingRequirement(
             f"the token file {path} cannot be read: {error}",
-            hint="Start the service with: managed serve",
+            hint="`managed serve` makes it when it starts, and so does `managed migrate`.",
         ) from error
     if not token:
         raise MissingRequirement(f"the token file {path} is empty")

@@ -11,7 +11,7 @@ from api.app import create_app
 from managed.logs import configure_logs
 from managed.settings import settings
 from managed.wiring import open_installation
-from workers.queue import send
+from workers.queue import require_broker, send
 
 # Event streams stay open for hours: a stop does not wait for their readers, who come again.
 _STOP_SECONDS: Final = 3
@@ -21,7 +21,9 @@ def app() -> FastAPI:
     """The application of this process's settings."""
     configure_logs(settings())
     installation = open_installation(settings())
-    return create_app(installation, lambda job_id: send(installation, job_id))
+    return create_app(
+        installation, lambda job_id: send(installation, job_id), {"broker": require_broker}
+    )
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""Every setting, read from the environment (prefix MANAGED_) and nowhere else.
+"""Every setting, read from the environment (prefix MANAGED_) and nowhere else, but that one that
+holds a secret may stand in a file: MANAGED_S3_SECRET_KEY_FILE names it, say.
 
 The defaults make the embedded service: SQLite, a broker of files, S3 and gateway on this machine,
 all below `state_dir`.
@@ -11,15 +12,28 @@ import os
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from managed.domain.errors import InvalidInput, MissingRequirement
-from managed.domain.secrets import Secret
+from managed.domain.errors import InvalidInput
 
 _PREFIX: Final = "MANAGED_"
+MAY_STAND_IN_A_FILE: Final = frozenset(
+    {
+        "broker_url",
+        "database_url",
+        "s3_access_key",
+        "s3_secret_key",
+        "smtp_password",
+        "token",
+        "zammad_token",
+        "zammad_webhook_secret",
+    }
+)
+"""Those that hold a secret: in `docker inspect` or `systemctl show` anybody could read them."""
 
 
 class Settings(BaseSettings):
@@ -35,12 +49,14 @@ class Settings(BaseSettings):
     broker_url: str = "filesystem://"
     master_key_file: Path | None = None
     api_token_file: Path | None = None
+    metrics_token_file: Path | None = None
 
     api_url: str = ""
     token: SecretStr = SecretStr("")
 
     listen_address: str = "127.0.0.1"
     listen_port: int = Field(default=8000, ge=1, le=65535)
+    metrics_listen: str = ""
     worker_processes: int = Field(default=4, ge=1, le=256)
 
     s3_endpoint: str = ""
@@ -51,6 +67,11 @@ class Settings(BaseSettings):
 
     gateway_socket: Path | None = None
     gateway_accounts_file: Path | None = None
+    gateway_url: str = ""
+    gateway_ca_file: Path | None = None
+    gateway_listen: str = ""
+    gateway_certificate_file: Path | None = None
+    gateway_key_file: Path | None = None
     restic: Path | None = None
 
     lease_seconds: float = Field(default=30, ge=3)
@@ -60,10 +81,9 @@ class Settings(BaseSettings):
 
     zammad_url: str = ""
     zammad_token: SecretStr = SecretStr("")
-    zammad_token_file: Path | None = None
     zammad_webhook_secret: SecretStr = SecretStr("")
-    zammad_webhook_secret_file: Path | None = None
     tickets_zone: str = "UTC"
+
     self_backup_hours: float = Field(default=24, ge=0)
     self_backup_keep_hours: float = Field(default=48, ge=0)
     self_backup_keep_days: int = Field(default=14, ge=0)
@@ -88,6 +108,17 @@ class Settings(BaseSettings):
 
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _NamedFiles(settings_cls)
 
     @property
     def state(self) -> Path:
@@ -123,6 +154,10 @@ class Settings(BaseSettings):
         return self.api_token_file or self.keys / "api-token"
 
     @property
+    def metrics_token(self) -> Path:
+        return self.metrics_token_file or self.keys / "metrics-token"
+
+    @property
     def gateway(self) -> Path:
         return self.gateway_socket or self.runtime / "gateway.sock"
 
@@ -137,7 +172,9 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """This environment with these settings and no others: for a child, whatever its folder."""
         fields = type(self).model_fields
-        known = {_variable(name) for name in fields}
+        known = {_variable(name) for name in fields} | {
+            _variable(f"{name}_file") for name in MAY_STAND_IN_A_FILE
+        }
         others = {name: text for name, text in os.environ.items() if name.upper() not in known}
         given = {
             _variable(name): _text(value) for name, value in self if value != fields[name].default
@@ -150,19 +187,28 @@ class Settings(BaseSettings):
         }
 
 
-def given_secret(text: SecretStr, file: Path | None) -> Secret | None:
-    """The secret that a setting holds, or the file that another one names; None for neither.
-    MissingRequirement for a file that holds none.
-    """
-    if file is None:
-        return Secret(text.get_secret_value()) if text.get_secret_value() else None
-    try:
-        found = file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise MissingRequirement(f"the secret file {file} cannot be read: {error}") from error
-    if not found:
-        raise MissingRequirement(f"the secret file {file} is empty")
-    return Secret(found)
+class _NamedFiles(PydanticBaseSettingsSource):
+    """The settings whose text stands in a file: MANAGED_<NAME>_FILE, without its last newline."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(_variable(f"{field_name}_file"))
+        if field_name not in MAY_STAND_IN_A_FILE or not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text().rstrip("\n"), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(
+                f"{_variable(f'{field_name}_file')}: {path} cannot be read"
+                f" ({getattr(error, 'strerror', None) or 'it is no text'})",
+                hint="Name a file that the user of this service can read.",
+            ) from error
+
+    def __call__(self) -> dict[str, Any]:
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: text for name, text in found.items() if text is not None}
 
 
 def _variable(name: str) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine as Database
 
 from images.rescue import RESCUE_COMMAND_LINE
 from images.sources import resolve_sources
+from managed.domain.addresses import host_and_port
 from managed.domain.connections import KeyPair
 from managed.domain.copies import KeepRule
 from managed.domain.errors import InvalidInput, MissingRequirement
@@ -26,7 +27,8 @@ from managed.domain.snapshots import account_of
 from managed.domain.windows import checked_zone
 from managed.drivers.ansible.playbooks import AnsiblePlaybooks
 from managed.drivers.children import LocalChildren
-from managed.drivers.gateway import RcloneGateway
+from managed.drivers.gateway import GatewaySettings, RcloneGateway, TlsListener
+from managed.drivers.gateway_tls import RemoteGateway, gateway_address
 from managed.drivers.helpdesks.zammad import ZammadHelpdesk
 from managed.drivers.libvirt.driver import LibvirtHypervisor
 from managed.drivers.libvirt.node import Acceleration, LibvirtNode
@@ -43,14 +45,14 @@ from managed.drivers.ssh.shell import SshShell
 from managed.drivers.ssh.transfers import SshTransfers
 from managed.drivers.ssh.tunnels import SshTunnels
 from managed.ports import Helpdesk, Hypervisor, Notifier
-from managed.settings import Settings, given_secret
+from managed.settings import Settings
 from managed.storage.access import Access
 from managed.storage.audit import AuditLog
 from managed.storage.catalogue import Catalogue
 from managed.storage.copies.control_plane import ControlPlaneCopies
 from managed.storage.copies.state import SelfBackupRecord
 from managed.storage.customers import Customers
-from managed.storage.database import migrate, open_database
+from managed.storage.database import migrate, open_database, reading
 from managed.storage.events import EventLog
 from managed.storage.intake import Intake
 from managed.storage.inventory import Inventory
@@ -58,11 +60,13 @@ from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.leases import LeasedJobs
 from managed.storage.notification_records import NotificationRecords
 from managed.storage.notification_targets import NotificationTargets
+from managed.storage.numbers import Numbers, read_numbers
 from managed.storage.outbox import Outbox
 from managed.storage.overview import Overview
 from managed.storage.panel_access import PanelAccess
 from managed.storage.replies import Replies
 from managed.storage.requests import Requests
+from managed.storage.schema import is_behind
 from managed.storage.sessions import SessionRecords
 from managed.storage.vault import (
     SealedVault,
@@ -77,6 +81,7 @@ from managed.workflows.registry import WORKFLOWS, current_workflow
 from managed.workflows.world import Sources, World
 
 _SHORTEST_SIGNING_SECRET = 16
+_PROBE_SECONDS = 1.5
 PLAYBOOKS = Path(__file__).parent.parent / "playbooks"
 
 
@@ -185,21 +190,20 @@ class Installation:
     def helpdesk(self) -> Helpdesk | None:
         """The helpdesk that answers go to; None where none is set up."""
         url = self.settings.zammad_url
-        token = given_secret(self.settings.zammad_token, self.settings.zammad_token_file)
-        return ZammadHelpdesk(url, token) if url and token else None
+        token = self.settings.zammad_token.get_secret_value()
+        return ZammadHelpdesk(url, Secret(token)) if url and token else None
 
     @cached_property
     def webhook_secret(self) -> Secret | None:
         """What the helpdesk signs with; None where none is set up, and no webhook is taken."""
-        settings = self.settings
-        secret = given_secret(settings.zammad_webhook_secret, settings.zammad_webhook_secret_file)
-        if secret is not None and len(secret.reveal()) < _SHORTEST_SIGNING_SECRET:
+        secret = self.settings.zammad_webhook_secret.get_secret_value()
+        if secret and len(secret) < _SHORTEST_SIGNING_SECRET:
             raise InvalidInput(
                 "the secret of the webhook is too short",
                 hint=f"Give MANAGED_ZAMMAD_WEBHOOK_SECRET at least {_SHORTEST_SIGNING_SECRET}"
                 " random characters, and the same to Zammad.",
             )
-        return secret
+        return Secret(secret) if secret else None
 
     @cached_property
     def tickets_zone(self) -> str:
@@ -216,22 +220,11 @@ class Installation:
 
     @property
     def bucket_settings(self) -> S3Settings:
-        settings = self.settings
-        return S3Settings(
-            endpoint=settings.s3_endpoint,
-            region=settings.s3_region,
-            bucket=settings.s3_bucket,
-            access_key=Secret(settings.s3_access_key),
-            secret_key=Secret(settings.s3_secret_key.get_secret_value()),
-        )
+        return s3_settings(self.settings)
 
     @cached_property
     def bucket(self) -> S3ObjectStore:
         return S3ObjectStore(self.bucket_settings)
-
-    @cached_property
-    def gateway(self) -> RcloneGateway:
-        return RcloneGateway(self.settings.gateway_accounts, self.settings.gateway)
 
     @cached_property
     def copies(self) -> ControlPlaneCopies:
@@ -252,6 +245,14 @@ class Installation:
             settings.self_backup_keep_days,
             settings.self_backup_keep_weeks,
         )
+
+    @cached_property
+    def gateway(self) -> RcloneGateway | RemoteGateway:
+        settings = self.settings
+        if not settings.gateway_url:
+            return RcloneGateway(settings.gateway_accounts, settings.gateway)
+        address = gateway_address(settings.gateway_url, settings.gateway_ca_file)
+        return RemoteGateway(settings.gateway_accounts, address, settings.runtime)
 
     @cached_property
     def world(self) -> World:
@@ -282,6 +283,37 @@ class Installation:
             new_key_pair=new_key_pair,
             public_key=public_key_of,
         )
+
+    def probes(self) -> Mapping[str, Callable[[], None]]:
+        """What this installation cannot do its work without, each with a question that raises when
+        there is no good answer.
+        """
+        return {
+            "database": self._require_schema,
+            "bucket": self._require_bucket,
+            "gateway": self.gateway.require_answer,
+        }
+
+    def _require_bucket(self) -> None:
+        """NotFound when the store answers and has no such bucket."""
+        if not self.settings.s3_endpoint:
+            raise MissingRequirement("no bucket is set", hint="MANAGED_S3_ENDPOINT is its server.")
+        self._probed_bucket.keys("readiness/")
+
+    @cached_property
+    def _probed_bucket(self) -> S3ObjectStore:
+        return S3ObjectStore(self.bucket_settings, timeout=_PROBE_SECONDS)
+
+    def numbers(self, now: datetime) -> Numbers:
+        return read_numbers(self.database, now)
+
+    def _require_schema(self) -> None:
+        with reading(self.database) as connection:
+            behind = is_behind(connection)
+        if behind:
+            raise MissingRequirement(
+                "the database has the schema of an older version", hint="Run: managed migrate"
+            )
 
     def engine(
         self, owner: str, send: Callable[[str], None], stopping: Callable[[], bool]
@@ -417,10 +449,42 @@ def prepare_installation(settings: Settings) -> None:
     settings.state.mkdir(parents=True, exist_ok=True)
     create_master_key(settings.master_key)
     create_api_token(settings.api_token)
+    create_api_token(settings.metrics_token)
     database = open_database(settings.database)
     migrate(database)
     EventLog(database).prepare_partitions(utc_now())
     database.dispose()
+
+
+def gateway_to_run(settings: Settings) -> GatewaySettings:
+    """The gateway that these settings describe; InvalidInput when it lacks its certificate."""
+    tls = None
+    if settings.gateway_listen:
+        certificate, key = settings.gateway_certificate_file, settings.gateway_key_file
+        if certificate is None or key is None:
+            raise InvalidInput(
+                "a gateway that listens with TLS needs a certificate",
+                hint="Set MANAGED_GATEWAY_CERTIFICATE_FILE and MANAGED_GATEWAY_KEY_FILE.",
+            )
+        host_and_port(settings.gateway_listen, "MANAGED_GATEWAY_LISTEN")
+        tls = TlsListener(settings.gateway_listen, certificate, key)
+    return GatewaySettings(
+        store=s3_settings(settings),
+        socket=settings.gateway,
+        accounts_file=settings.gateway_accounts,
+        log_file=settings.state / "log" / "gateway.log",
+        tls=tls,
+    )
+
+
+def s3_settings(settings: Settings) -> S3Settings:
+    return S3Settings(
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        access_key=Secret(settings.s3_access_key),
+        secret_key=Secret(settings.s3_secret_key.get_secret_value()),
+    )
 
 
 def create_api_token(path: Path) -> None:

@@ -65,8 +65,11 @@ class Answered:
 
 
 class Poller:
-    def __init__(self, installation: Installation) -> None:
+    def __init__(
+        self, installation: Installation, after_round: Callable[[], None] = lambda: None
+    ) -> None:
         self._installation = installation
+        self._after_round = after_round
         self._world = installation.world
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -86,6 +89,7 @@ class Poller:
         while not stop.is_set():
             try:
                 await self.poll_once()
+                self._after_round()
             except ManagedError as error:
                 log.warning("poll_failed", error=error.code, detail=error.message)
             except Exception:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from managed.domain.errors import AlreadyExists, ManagedError
 from managed.domain.jobs import Job, JobKind
@@ -27,6 +28,7 @@ from managed.settings import settings
 from managed.storage.database import writing
 from managed.storage.idempotency import forget_answers
 from managed.wiring import Installation, open_installation
+from workers.listener import Beat, tell
 from workers.notices import Notices
 from workers.openings import Openings
 from workers.poller import Poller
@@ -46,6 +48,9 @@ _HOUSEKEEPING = timedelta(hours=1)
 _SELF_BACKUP = timedelta(minutes=1)
 _AFTER_A_FAILURE = timedelta(minutes=1)
 _LONGEST_PAUSE = timedelta(hours=6)
+_BEAT_SECONDS = 60.0
+_TICKED = "When the clock last did all its duties that were due."
+_POLLED = "When the poller last looked which questions are open."
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -151,14 +156,26 @@ def may_try_again(tried: list[Job], now: datetime) -> bool:
 
 
 def keep_time(
-    clock: Clock, polling: concurrent.futures.Future[None], stop: threading.Event
+    clock: Clock,
+    polling: concurrent.futures.Future[None],
+    stop: threading.Event,
+    after_tick: Callable[[], None] = lambda: None,
 ) -> bool:
     """Tick until told to stop; False when the poller ended by itself before."""
     while not stop.wait(_TICK_SECONDS):
         if polling.done() or not background_loop().is_running():
             return False
         clock.tick()
+        after_tick()
     return True
+
+
+def beats(registry: CollectorRegistry) -> tuple[Beat, Beat]:
+    """The clock's signs of life: its own and its poller's."""
+    return (
+        Beat("managed_clock_tick_timestamp_seconds", _TICKED, registry, _BEAT_SECONDS),
+        Beat("managed_poller_round_timestamp_seconds", _POLLED, registry, _BEAT_SECONDS),
+    )
 
 
 def main() -> None:
@@ -170,14 +187,17 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    registry = CollectorRegistry()
+    ticked, polled = beats(registry)
+    tell(settings(), registry, [ticked, polled])
     poller_stop = asyncio.Event()
     polling = asyncio.run_coroutine_threadsafe(
-        Poller(installation).run(poller_stop), background_loop()
+        Poller(installation, polled.now).run(poller_stop), background_loop()
     )
     clock = Clock(installation)
     (installation.settings.runtime / "clock-ready").touch()
     log.info("clock_started")
-    if not keep_time(clock, polling, stop):
+    if not keep_time(clock, polling, stop, ticked.now):
         error = polling.exception() if polling.done() and not polling.cancelled() else None
         log.critical("poller_ended", exc_info=error)
         sys.stdout.flush()

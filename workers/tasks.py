@@ -23,12 +23,16 @@ from managed.settings import settings
 from managed.wiring import Installation, open_installation
 from managed.workflows.engine import Engine, RunEnd
 from workers.app import app
+from workers.heart import BEAT, REGISTRY, Heart
+from workers.listener import tell
+from workers.measures import JobMeasures, tell_worker
 from workers.queue import TASK, send
 
 log = structlog.get_logger()
 
 _PR_SET_PDEATHSIG = 1
 _stopping = multiprocessing.Event()
+app.steps["consumer"].add(Heart)
 
 
 @app.task(name=TASK)  # type: ignore[untyped-decorator]
@@ -37,8 +41,10 @@ def run_job(job_id: str) -> None:
     with structlog.contextvars.bound_contextvars(job_id=job_id):
         end = _engine().run(job_id)
         log.info("job_let_go", reason=end)
-    if end is RunEnd.RELEASED:
-        send(_installation(), job_id)
+        if end is RunEnd.ENDED:
+            tell_worker(_installation().queue.job(job_id))
+        if end is RunEnd.RELEASED:
+            send(_installation(), job_id)
 
 
 @lru_cache(maxsize=1)
@@ -76,4 +82,6 @@ def _configure_logs(**_: Any) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _say_ready(**_: Any) -> None:
+    JobMeasures(REGISTRY).listen()
+    tell(settings(), REGISTRY, [BEAT])
     (settings().runtime / "worker-ready").touch()

@@ -24,6 +24,7 @@ from managed.cli import (
     lab,
     notifications,
     planning,
+    production,
     requests,
     restores,
     servers,
@@ -61,6 +62,7 @@ def common(
 service.add_to(app)
 restores.add_to(servers.app, snapshots.app)
 control_plane.add_to(app)
+production.add_to(app)
 for name, commands in (
     ("servers", servers.app),
     ("jobs", jobs.app),

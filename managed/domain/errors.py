@@ -160,6 +160,11 @@ class HelpdeskRefused(ManagedError):
     title = "The helpdesk refused an answer"
 
 
+class BrokerUnavailable(Unavailable):
+    code = "broker-unavailable"
+    title = "The broker does not answer"
+
+
 class RepositoryLocked(Unavailable):
     code = "repository-locked"
     title = "The backup repository is locked by another process"

@@ -1,6 +1,7 @@
 """The append-only way into the bucket: `rclone serve restic` and the accounts that it lets in.
 
-`RcloneGateway` implements `managed.ports.Gateway` for any number of processes; the one that
+`RcloneGateway` implements `managed.ports.Gateway` for any number of processes where the gateway
+listens at a socket (`gateway_tls.RemoteGateway`: where it listens with TLS); the one that
 supervises the embedded service also runs the server (`gateway_server`).
 
 What append-only means here was read in rclone 1.75 and is tested: an object that exists is never
@@ -11,29 +12,21 @@ spoil what it is just uploading, and nothing older than its slowest open request
 
 from __future__ import annotations
 
-import base64
-import fcntl
-import hashlib
 import os
-import re
 import socket
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from managed.domain.errors import Conflict, GatewayUnavailable, InvalidInput
-from managed.domain.secrets import Secret
+from managed.drivers.gateway_accounts import GatewayAccounts
 from managed.drivers.rclone import clean_environment, rclone_binary
 from managed.drivers.s3 import S3Settings
 from managed.drivers.server_process import ServerProcess
 
 REPOSITORIES: Final = "repositories"
-SHORTEST_PASSWORD: Final = 32
 LONGEST_SOCKET_PATH: Final = 107
-_ACCOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -58,51 +51,25 @@ class GatewaySettings:
     tls: TlsListener | None = None
 
 
-class RcloneGateway:
-    """Accounts are lines of a htpasswd file that rclone reads again when it changes."""
+class RcloneGateway(GatewayAccounts):
+    """Implements `managed.ports.Gateway` for a gateway at a socket of this machine."""
 
     def __init__(self, accounts_file: Path, socket_path: Path) -> None:
-        self._accounts_file = accounts_file
+        super().__init__(accounts_file)
         self._socket = socket_path
 
-    def admit(self, account: str, password: Secret) -> None:
-        """InvalidInput for names that are no folder's and passwords below 32 characters."""
-        self.admit_all({account: password})
-
-    def admit_all(self, passwords: Mapping[str, Secret]) -> None:
-        """The same for many accounts, in one change of the file."""
-        lines = {account: account_line(account, one) for account, one in passwords.items()}
-        with _changing(self._accounts_file) as accounts:
-            accounts.update(lines)
-
-    def dismiss(self, account: str) -> None:
-        with _changing(self._accounts_file) as accounts:
-            accounts.pop(account, None)
-
     def socket(self) -> str:
+        self.require_answer()
+        return str(self._socket)
+
+    def require_answer(self) -> None:
+        """GatewayUnavailable when it is down."""
         if not answers_with_a_login(self._socket):
             raise GatewayUnavailable(
                 "the backup gateway does not answer at its socket",
                 hint="Start the embedded service, or look into the gateway's log.",
                 socket=str(self._socket),
             )
-        return str(self._socket)
-
-
-def account_line(account: str, password: Secret) -> str:
-    """A line of htpasswd with the password's SHA-1.
-
-    The plain hash is enough, because passwords are random and too long to be guessed, and it has
-    to be fast: restic logs in with every request, and bcrypt takes 49 ms each time.
-    """
-    if not _ACCOUNT.fullmatch(account):
-        raise InvalidInput(f"{account!r} cannot be the name of a backup account", account=account)
-    if len(password.reveal()) < SHORTEST_PASSWORD:
-        raise InvalidInput(
-            f"a gateway password has at least {SHORTEST_PASSWORD} characters", account=account
-        )
-    digest = hashlib.sha1(password.reveal().encode(), usedforsecurity=False).digest()
-    return f"{account}:{{SHA}}{base64.b64encode(digest).decode()}"
 
 
 def gateway_command(settings: GatewaySettings) -> tuple[str, ...]:
@@ -150,8 +117,7 @@ def gateway_server(settings: GatewaySettings) -> ServerProcess:
     """
     if len(os.fsencode(settings.socket)) > LONGEST_SOCKET_PATH:
         raise InvalidInput(f"the path of the gateway's socket is too long: {settings.socket}")
-    with _changing(settings.accounts_file):
-        pass
+    GatewayAccounts(settings.accounts_file).make_file()
     return ServerProcess(
         "the backup gateway",
         gateway_command(settings),
@@ -160,6 +126,15 @@ def gateway_server(settings: GatewaySettings) -> ServerProcess:
         lambda: _serves(settings),
         lambda: _make_way(settings),
     )
+
+
+def become_gateway(settings: GatewaySettings) -> NoReturn:
+    """Have this process be the gateway: whoever supervises it gets its signals and its status."""
+    GatewayAccounts(settings.accounts_file).make_file()
+    _make_way(settings)
+    command = gateway_command(settings)
+    environment = clean_environment(gateway_environment(settings))
+    os.execve(command[0], command, environment)  # noqa: S606
 
 
 def _make_way(settings: GatewaySettings) -> None:
@@ -190,39 +165,3 @@ def answers_with_a_login(path: Path) -> bool:
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
         return connection.recv(64).split(b"\r\n")[0].split(b" ")[1:2] == [b"401"]
     return False
-
-
-@contextmanager
-def _changing(path: Path) -> Iterator[dict[str, str]]:
-    """The accounts' lines by name, for change under a lock; replaced in one step if changed."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(
-        path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
-    )
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        lines = path.read_text().splitlines() if path.exists() else []
-        accounts = {line.partition(":")[0]: line for line in lines if line}
-        before = dict(accounts)
-        yield accounts
-        if accounts != before or not path.exists():
-            _replace(path, "".join(f"{line}\n" for line in accounts.values()))
-    finally:
-        os.close(lock)
-
-
-def _replace(path: Path, content: str) -> None:
-    """Write, sync, rename. The new time is later than the old one whatever the clock's tick is:
-    rclone goes by it.
-    """
-    oldest = path.stat().st_mtime_ns + 1_000_000 if path.exists() else 0
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    moment = max(time.time_ns(), oldest)
-    os.utime(new, ns=(moment, moment))
-    new.rename(path)

@@ -6,9 +6,10 @@ For the demo, the tests and small installations; production sets the address of 
 from __future__ import annotations
 
 import http.client
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from managed.domain.errors import InvalidInput
 from managed.domain.secrets import Secret
@@ -69,6 +70,13 @@ def s3_server(settings: S3ServerSettings) -> ServerProcess:
         settings.log_file,
         lambda: _refuses_strangers(settings),
     )
+
+
+def become_s3_server(settings: S3ServerSettings) -> NoReturn:
+    """Have this process be the server."""
+    settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    command = s3_server_command(settings)
+    os.execve(command[0], command, clean_environment(s3_server_environment(settings)))  # noqa: S606
 
 
 def _refuses_strangers(settings: S3ServerSettings) -> bool:

@@ -4,10 +4,11 @@ processes never need it.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -37,6 +38,20 @@ def known_revisions() -> tuple[str, ...]:
 
     scripts = ScriptDirectory.from_config(_config()).walk_revisions()
     return tuple(script.revision for script in scripts)
+
+
+def is_behind(connection: Connection) -> bool:
+    """Does the database lack a migration of this version? One that is further on is fine: in an
+    upgrade the schema goes ahead of the processes.
+    """
+    present = connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
+    return not set(present).isdisjoint(_superseded())
+
+
+@cache
+def _superseded() -> frozenset[str]:
+    """The migrations of this version but the last."""
+    return frozenset(known_revisions()[1:])
 
 
 def _config() -> Config:

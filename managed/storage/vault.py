@@ -73,7 +73,11 @@ def create_master_key(path: Path) -> None:
 
 
 def write_new_private_file(path: Path, content: bytes) -> None:
-    """Create a file that only we can read, whole or not at all; an existing one is left alone."""
+    """Create a file that only we can read, whole or not at all; an existing one is left alone, also
+    in a directory that we may not write (secrets that somebody mounts, say).
+    """
+    if path.exists():
+        return
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

@@ -105,7 +105,12 @@ class Engine:
         claimed = self.store.claim(job_id, self.owner, self.clock(), self.lease_for)
         if claimed is None:
             return RunEnd.NOT_CLAIMED
-        job, survivor = claimed
+        with structlog.contextvars.bound_contextvars(
+            job_id=job_id, kind=claimed[0].kind.value, server_id=claimed[0].server_id
+        ):
+            return self._hold(*claimed)
+
+    def _hold(self, job: Job, survivor: Mapping[str, Json] | None) -> RunEnd:
         heartbeat = Heartbeat(
             job, self.store, self.children, self.clock, self.stopwatch, self.lease_for
         )
@@ -117,10 +122,10 @@ class Engine:
             self._check_lease(job, heartbeat)
             return closing()
         except LeaseLost:
-            log.warning("job_taken_over", job_id=job_id)
+            log.warning("job_taken_over")
             return RunEnd.LEASE_LOST
         except Unavailable as outage:
-            log.warning("job_not_recorded", job_id=job_id, error=outage.code)
+            log.warning("job_not_recorded", error=outage.code)
             return self._give_back(job)
 
     def _give_back(self, job: Job) -> RunEnd:
@@ -153,9 +158,11 @@ class Engine:
                     job = self._begin_undo(job, verdict, error, heartbeat)
                     continue
                 case UndoStep(name):
-                    after = self._try(job, _undo_of(workflow.step(name)), heartbeat)
+                    way = _undo_of(workflow.step(name))
                 case RunStep(name):
-                    after = self._try(job, _way_of(workflow.step(name)), heartbeat)
+                    way = _way_of(workflow.step(name))
+            with structlog.contextvars.bound_contextvars(step=way.started_as):
+                after = self._try(job, way, heartbeat)
             if not isinstance(after, Job):
                 return after
             job = after
@@ -166,17 +173,20 @@ class Engine:
         with heartbeat.said() as said:
             job = self.store.start_step(job, way.started_as, self.clock(), said)
         context = self._context(job, heartbeat)
+        log.info("step_begun", attempt=job.step_attempt)
         try:
             outcome = self._guarded(context, way)
         except ManagedError as error:
             return self._after_error(context, way, error, heartbeat)
         self._check_lease(job, heartbeat)
         if isinstance(outcome, Wait):
+            log.info("step_waits", question=outcome.question.kind)
             heartbeat.emit("step_waiting", {"step": step.name, "for": outcome.question.kind})
             return partial(self._park, job, step, outcome)
         for warning in outcome.warnings:
             heartbeat.emit("warning", {"step": step.name, "message": warning})
         result = self._step_result(job, step.name, way.done, outcome.result)
+        log.info("step_done")
         with heartbeat.said() as said:
             return self.store.record_step(job, result, outcome.warnings, said)
 
@@ -184,6 +194,7 @@ class Engine:
         self, tried: StepContext, way: _Way, error: ManagedError, heartbeat: Heartbeat
     ) -> Job | Closing:
         self._check_lease(tried.job, heartbeat)
+        log.warning("step_failed", error=error.code)
         job, step, now = self.store.reread(tried.job), way.step, self.clock()
         match after_error(job, step.plan, step.retry, error, began=tried.now, now=now):
             case TryAgain(at):
@@ -250,7 +261,7 @@ class Engine:
         except ManagedError:
             raise
         except Exception as defect:
-            log.exception("step_defect", step=step)
+            log.exception("step_defect")
             raise InternalError(f"{type(defect).__name__} in step {step}", step=step) from defect
 
     def _check_lease(self, job: Job, heartbeat: Heartbeat) -> None:
@@ -298,7 +309,7 @@ class Engine:
         next_job = self.store.finish(job, status, self.clock())
         if next_job is not None:
             self.send(next_job)
-        log.info("job_ended", job_id=job.job_id, kind=job.kind, status=status)
+        log.info("job_ended", status=status.value)
         return RunEnd.ENDED
 
 

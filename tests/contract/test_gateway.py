@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -18,15 +19,19 @@ from managed.domain.errors import Conflict, GatewayUnavailable, InvalidInput
 from managed.domain.secrets import Secret, new_password
 from managed.drivers.fakes.gateway import FakeGateway
 from managed.drivers.gateway import (
+    GatewaySettings,
     RcloneGateway,
     TlsListener,
     gateway_command,
     gateway_environment,
     gateway_server,
 )
+from managed.drivers.gateway_tls import RemoteGateway, gateway_address
 from managed.ports import Gateway
 from tests.support.storage import Intruder, Storage, free_port, self_signed_certificate, storage
 from tests.support.waiting import wait_until
+
+REAL = ("socket", "tls")
 
 
 @dataclass
@@ -43,20 +48,54 @@ def place() -> Iterator[Storage]:
         yield running
 
 
-def _lets_in(place: Storage, account: str, password: Secret) -> bool:
-    client = Intruder(place.gateway_settings.socket, account, password, password, place.directory)
+def _lets_in(place: Storage, gateway: Gateway, account: str, password: Secret) -> bool:
+    client = Intruder(Path(gateway.socket()), account, password, password, place.directory)
     status, _ = client.request("GET", f"/{account}/keys/")
     assert status in (200, 401)
     return status == 200
 
 
-@pytest.fixture(params=["fake", pytest.param("rclone", marks=pytest.mark.integration)])
+@dataclass(frozen=True)
+class Remote:
+    """A gateway that listens with TLS, and the way to it."""
+
+    gateway: RemoteGateway
+    settings: GatewaySettings
+    certificate: Path
+
+
+@pytest.fixture(scope="module")
+def remote(place: Storage) -> Iterator[Remote]:
+    certificate, key = self_signed_certificate(place.directory)
+    port = free_port()
+    settings = replace(
+        place.gateway_settings,
+        socket=place.directory / "run" / "unused.sock",
+        tls=TlsListener(f"127.0.0.1:{port}", certificate, key),
+    )
+    server = gateway_server(settings)
+    server.start()
+    try:
+        server.wait()
+        address = gateway_address(f"https://127.0.0.1:{port}", certificate)
+        directory = place.directory / "run"
+        gateway = RemoteGateway(settings.accounts_file, address, directory)
+        yield Remote(gateway, settings, certificate)
+    finally:
+        server.stop()
+
+
+@pytest.fixture(params=["fake", *(pytest.param(p, marks=pytest.mark.integration) for p in REAL)])
 def bench(request: pytest.FixtureRequest) -> Bench:
     if request.param == "fake":
         fake = FakeGateway()
         return Bench(fake, fake.lets_in)
     place: Storage = request.getfixturevalue("place")
-    return Bench(place.gateway, lambda account, password: _lets_in(place, account, password))
+    if request.param == "socket":
+        gateway: Gateway = place.gateway
+    else:
+        gateway = request.getfixturevalue("remote").gateway
+    return Bench(gateway, lambda account, password: _lets_in(place, gateway, account, password))
 
 
 def test_an_account_is_let_in_at_once_and_with_its_password_only(bench: Bench) -> None:
@@ -183,24 +222,62 @@ def test_no_secret_is_in_the_gateways_command_or_log(place: Storage) -> None:
 
 
 @pytest.mark.integration
-def test_in_production_it_speaks_tls_and_asks_for_a_login(place: Storage) -> None:
-    certificate, key = self_signed_certificate(place.directory)
-    port = free_port()
-    settings = replace(
-        place.gateway_settings,
-        socket=place.directory / "run" / "unused.sock",
-        tls=TlsListener(f"127.0.0.1:{port}", certificate, key),
+def test_with_tls_it_asks_for_a_login_and_listens_at_no_socket(remote: Remote) -> None:
+    assert remote.settings.tls is not None
+    host, _, port = remote.settings.tls.address.partition(":")
+    context = ssl.create_default_context(cafile=str(remote.certificate))
+    connection = http.client.HTTPSConnection(host, int(port), context=context)
+    connection.request("GET", "/srv-a/keys/")
+    assert connection.getresponse().status == http.HTTPStatus.UNAUTHORIZED
+    connection.close()
+    assert not remote.settings.socket.exists()
+
+
+@pytest.mark.integration
+def test_a_backup_goes_through_the_socket_that_leads_to_tls_and_comes_back(
+    place: Storage, remote: Remote, tmp_path: Path
+) -> None:
+    repository = place.new_repository("srv-tls")
+    password = new_password()
+    remote.gateway.admit(repository.account, password)
+    content = os.urandom(20_000_000)
+    (tmp_path / "file").write_bytes(content)
+    client = Intruder(
+        Path(remote.gateway.socket()),
+        repository.account,
+        password,
+        repository.password,
+        place.directory,
     )
-    server = gateway_server(settings)
-    server.start()
-    try:
-        server.wait()
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", port, context=ssl.create_default_context(cafile=str(certificate))
-        )
-        connection.request("GET", "/srv-a/keys/")
-        assert connection.getresponse().status == http.HTTPStatus.UNAUTHORIZED
-        connection.close()
-    finally:
-        server.stop()
-    assert not settings.socket.exists()
+    snapshot = client.backup([tmp_path / "file"])
+    restored = client.restic("restore", snapshot, "--target", str(tmp_path / "restored"))
+    assert restored.returncode == 0, restored.stderr
+    found = tmp_path / "restored" / (tmp_path / "file").relative_to("/")
+    assert found.read_bytes() == content
+    assert (Path(remote.gateway.socket()).stat().st_mode & 0o077) == 0
+
+
+@pytest.mark.integration
+def test_a_gateway_whose_certificate_nobody_vouches_for_is_not_used(remote: Remote) -> None:
+    assert remote.settings.tls is not None
+    address = gateway_address(f"https://{remote.settings.tls.address}", None)
+    stranger = RemoteGateway(remote.settings.accounts_file, address, remote.certificate.parent)
+    with pytest.raises(GatewayUnavailable, match="not trusted"):
+        stranger.socket()
+
+
+@pytest.mark.integration
+def test_a_gateway_that_is_away_is_said_to_be(remote: Remote) -> None:
+    address = gateway_address(f"https://127.0.0.1:{free_port()}", remote.certificate)
+    away = RemoteGateway(remote.settings.accounts_file, address, remote.certificate.parent)
+    with pytest.raises(GatewayUnavailable, match="does not answer"):
+        away.socket()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "http://gateway", "https://", "https://user@gateway", "https://gateway/x", "https://g:x"],
+)
+def test_odd_addresses_of_a_gateway_are_refused(url: str) -> None:
+    with pytest.raises(InvalidInput, match="MANAGED_GATEWAY_URL"):
+        gateway_address(url, None)

@@ -32,6 +32,29 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(
     assert "abc-secret" not in refused.value.message
 
 
+def test_a_secret_may_stand_in_a_file_and_the_variable_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("from a file\n")
+    for name in ("S3_SECRET_KEY", "S3_ACCESS_KEY", "DATABASE_URL", "LISTEN_ADDRESS"):
+        monkeypatch.setenv(f"MANAGED_{name}_FILE", str(file))
+    monkeypatch.setenv("MANAGED_DATABASE_URL", "from the variable")
+    found = Settings()
+    assert found.s3_secret_key.get_secret_value() == "from a file"
+    assert found.s3_access_key == "from a file"
+    assert found.database_url == "from the variable"
+    assert found.listen_address == "127.0.0.1", "what is no secret stands in no file"
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MANAGED_BROKER_URL_FILE", str(tmp_path / "none"))
+    with pytest.raises(InvalidInput, match="MANAGED_BROKER_URL_FILE"):
+        settings()
+
+
 def settings_in(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
     """As a child reads them that gets this environment."""
     with monkeypatch.context() as child:
@@ -47,11 +70,14 @@ def test_a_child_gets_the_settings_and_not_those_of_the_environment(
 ) -> None:
     monkeypatch.setenv("MANAGED_DATABASE_URL", "postgresql://production")
     monkeypatch.setenv("managed_s3_endpoint", "https://production")
+    (tmp_path / "url").write_text("redis://production")
+    monkeypatch.setenv("MANAGED_BROKER_URL_FILE", str(tmp_path / "url"))
     monkeypatch.setenv("ANOTHER_VARIABLE", "stays")
     ours = Settings(
         state_dir=tmp_path,
         images_dir=tmp_path / "images",
         database_url="",
+        broker_url="filesystem://",
         s3_endpoint="",
         s3_secret_key=SecretStr("secret"),
         worker_processes=7,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from managed.domain.errors import GatewayUnavailable
 from managed.domain.secrets import Secret
-from managed.drivers.gateway import account_line
+from managed.drivers.gateway_accounts import account_line
 
 
 @dataclass

@@ -42,6 +42,7 @@ class Stage:
 @pytest.fixture
 def stage(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(queue, "app", celery_app(Settings(state_dir=tmp_path)))
+    monkeypatch.setattr(queue, "_left_alone_until", 0.0)
     return Stage(database)
 
 

@@ -1,0 +1,156 @@
+"""What operators are given holds together: guide, alert rules, units, compose file."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+from pydantic import SecretStr
+
+from api.metrics import Metrics
+from managed.domain.secrets import Secret
+from managed.settings import MAY_STAND_IN_A_FILE, Settings
+from managed.storage.numbers import BackupNumbers, Numbers
+from workers import heart
+from workers.measures import EndedJob, JobMeasures
+from workers.schedule import beats
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+_ROW = re.compile(r"^\| `MANAGED_(\w+)` \| (?:`(.*)`)? ?\| (.*) \|$", re.MULTILINE)
+_METRIC = re.compile(r"\bmanaged_\w+")
+
+
+def text_of(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_the_guide_has_every_setting_with_its_default() -> None:
+    guide = (ROOT / "docs" / "guides" / "operations.md").read_text()
+    shown = {name.lower(): (default, text) for name, default, text in _ROW.findall(guide)}
+    fields = Settings.model_fields
+    assert list(shown) == [name for name in fields if name in shown], "in the order of the settings"
+    assert {name: default for name, (default, _) in shown.items()} == {
+        name: text_of(field.default) for name, field in fields.items()
+    }
+    in_files = {name for name, (_, text) in shown.items() if text.startswith("*file*")}
+    assert in_files == MAY_STAND_IN_A_FILE
+
+
+def told_metrics() -> set[str]:
+    """The names of all that API, workers and clock tell."""
+    backups = BackupNumbers(servers=1, never=0, late=0, oldest=NOW)
+    numbers = Numbers(
+        open_jobs={("queued", "patch"): 1},
+        oldest_unbegun=NOW,
+        abandoned=0,
+        overdue_questions=0,
+        missed_windows={"patch": 1},
+        backups=backups,
+        paused_since=None,
+    )
+    registry = CollectorRegistry()
+    JobMeasures(registry).count(EndedJob("patch", "failed", 3.0, "command-failed", late=2.0))
+    beats(registry)
+    told = (
+        Metrics(Secret("token"), lambda _: numbers, lambda: NOW).text(),
+        generate_latest(registry),
+        generate_latest(heart.REGISTRY),
+    )
+    lines = b"\n".join(told).decode().splitlines()
+    return {re.split(r"[ {]", line)[0] for line in lines if line and not line.startswith("#")}
+
+
+def test_alert_rules_ask_for_metrics_that_there_are() -> None:
+    groups = yaml.safe_load((ROOT / "docs" / "guides" / "alerts.yml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len({rule["alert"] for rule in rules}) == len(rules)
+    asked = {name for rule in rules for name in _METRIC.findall(rule["expr"])}
+    assert asked
+    assert not asked - told_metrics()
+    for rule in rules:
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"]
+
+
+@pytest.fixture(scope="module")
+def units(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The units as they would be installed, with programs that are here."""
+    directory = tmp_path_factory.mktemp("units")
+    true = shutil.which("true")
+    for unit in (ROOT / "deploy" / "systemd").glob("*.service"):
+        text = re.sub(r"^ExecStart=\S+", f"ExecStart={true}", unit.read_text(), flags=re.MULTILINE)
+        (directory / unit.name).write_text(text)
+    return directory
+
+
+@pytest.mark.parametrize("name", ["migrate", "gateway", "api", "worker@1", "clock"])
+def test_systemd_finds_nothing_wrong_with_a_unit(units: Path, name: str) -> None:
+    template = units / f"managed-{name.split('@')[0]}{'@' if '@' in name else ''}.service"
+    unit = units / f"managed-{name}.service"
+    if not unit.exists():
+        shutil.copy(template, unit)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)],
+        env={"SYSTEMD_UNIT_PATH": f"{units}:", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def unit_settings(text: str) -> set[str]:
+    return set(re.findall(r"MANAGED_(\w+)=", text))
+
+
+def test_units_and_compose_file_set_only_what_is_a_setting() -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    known |= {f"{name.upper()}_FILE" for name in MAY_STAND_IN_A_FILE}
+    for file in (ROOT / "deploy" / "systemd").iterdir():
+        assert not unit_settings(file.read_text()) - known, file.name
+    assert not unit_settings((ROOT / "Dockerfile").read_text()) - known
+    for name, service in compose()["services"].items():
+        set_there = {key.removeprefix("MANAGED_") for key in service.get("environment", {})}
+        assert not set_there - known, name
+
+
+def compose() -> Mapping[str, Any]:
+    document: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return document
+
+
+@pytest.mark.parametrize("name", list(compose()["services"]))
+def test_every_container_is_without_rights_and_says_how_it_is(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "user" not in service, "the images' own users have no rights"
+    assert name == "migrate" or service["healthcheck"]["test"][0] == "CMD"
+    # Where a secret belongs a file is named, and no address holds a login.
+    for key, value in service.get("environment", {}).items():
+        assert not re.search(r"(KEY|TOKEN|PASSWORD|URL)$", key) or "@" not in str(value), key
+        assert not key.endswith(("_ACCESS_KEY", "_SECRET_KEY", "DATABASE_URL", "BROKER_URL")), key
+
+
+@pytest.mark.parametrize(
+    "file", ["Dockerfile", "deploy/docker/postgresql.Dockerfile", "deploy/docker/broker.Dockerfile"]
+)
+def test_images_run_as_a_user_of_their_own_on_a_base_that_can_be_chosen(file: str) -> None:
+    lines = (ROOT / file).read_text().splitlines()
+    assert any(line.startswith("ARG BASE=") for line in lines)
+    assert [line for line in lines if line.startswith("FROM ")][-1] == "FROM ${BASE}"
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert users
+    assert users[-1] != "root"
