@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
 from api.app import create_app
 from api.panel.protection import CONTENT_SECURITY_POLICY
@@ -66,7 +67,7 @@ def test_an_invitation_sets_the_password_once_and_then_it_opens_the_panel(
     assert made.status_code == 201
     path = made.json()["path"]
     fields = {"password": PASSWORD, "again": PASSWORD}
-    with browser(bench.app) as lee:
+    with capture_logs() as logs, browser(bench.app) as lee:
         assert lee.get(first).status_code == 404
         assert "lee@example.org" in lee.get(path).text
         short = lee.post(path, {"password": "short", "again": "short"})
@@ -79,6 +80,8 @@ def test_an_invitation_sets_the_password_once_and_then_it_opens_the_panel(
         assert is_signed_in(lee)
     actions = [entry["action"] for entry in api.get("/v1/audit").json()["items"]]
     assert actions[:3] == ["sign_in", "set_password", "invite_user"]
+    assert any(entry.get("path") == "/panel/invitation/…" for entry in logs)
+    assert not any(path.rpartition("/")[2] in str(entry) for entry in logs)
     state = bench.installation.settings.state
     files = [file.read_bytes() for file in state.glob("managed.db*")]
     assert not any(path.rpartition("/")[2].encode() in content for content in files)
