@@ -15,6 +15,7 @@ from api import errors
 from api.auth import bearer
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
+from api.panel.installing import install_panel
 from api.queries import known_query
 from api.readiness import Probe, Readiness
 from api.request_log import RequestLog
@@ -24,6 +25,7 @@ from api.routes import (
     changes,
     customers,
     enrolment,
+    invitations,
     jobs,
     nodes,
     notifications,
@@ -116,6 +118,7 @@ def create_app(
     app.state.services = services
     app.state.readiness = Readiness({**installation.probes(), **probes})
     errors.install(app)
+    install_panel(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog)
@@ -137,6 +140,7 @@ def create_app(
         nodes.router,
         rescue_sessions.router,
         access.router,
+        invitations.router,
     ):
         app.include_router(router, dependencies=[Depends(bearer), Depends(known_query)])
     return app

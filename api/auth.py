@@ -30,7 +30,7 @@ OPERATOR: Final = "api-token"
 """The user id of whoever holds the installation's own token."""
 
 _LONGEST_NAME: Final = 100
-_LONGEST_REASON: Final = 500
+LONGEST_REASON: Final = 500
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ def caller(
 ) -> Caller:
     """The one who calls, whom the route has let in."""
     principal: Principal = request.state.principal
-    reason = _printable(x_reason, "X-Reason", _LONGEST_REASON)
-    requested_by = _printable(x_requested_by, "X-Requested-By", _LONGEST_NAME)
+    reason = printable_text(x_reason, "X-Reason", LONGEST_REASON)
+    requested_by = printable_text(x_requested_by, "X-Requested-By", _LONGEST_NAME)
     if requested_by and principal.user_id == OPERATOR:
         return Caller(principal, f"{requested_by} ({OPERATOR})", reason)
     return Caller(principal, principal.name, reason)
@@ -109,11 +109,12 @@ def caller(
 CallerDependency = Annotated[Caller, Depends(caller)]
 
 
-def _printable(text: str | None, header: str, longest: int) -> str:
+def printable_text(text: str | None, field: str, longest: int) -> str:
+    """The text, empty for none; InvalidInput when it is too long or not of one line."""
     if text is None:
         return ""
     if len(text) > longest or not text.isprintable():
-        raise InvalidInput(f"it has at most {longest} printable characters", field=header)
+        raise InvalidInput(f"it has at most {longest} printable characters", field=field)
     return text
 
 

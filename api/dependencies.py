@@ -29,6 +29,8 @@ from managed.storage.inventory import Inventory
 from managed.storage.job_queue import JobQueue, NewJob
 from managed.storage.notification_records import NotificationRecords
 from managed.storage.notification_targets import NotificationTargets
+from managed.storage.overview import Overview
+from managed.storage.panel_access import PanelAccess
 from managed.storage.replies import Replies
 from managed.storage.requests import Requests
 from managed.storage.sessions import SessionRecords
@@ -54,8 +56,9 @@ class NewJobFunction(Protocol):
 class Services:
     """`send` tells the workers of a job, after the commit. `webhook_secret` is what the helpdesk
     signs with (None: there is none), `tickets_zone` the zone of times in tickets. `shown_host_key`
-    asks a server for the host key that it shows, without trusting it. `check_node` raises what is
-    wrong with a node, and `host_ports` offers ports of it for new servers.
+    asks a server for the host key that it shows, without trusting it. `public_url` is where
+    people reach the service, empty where that is not said. `check_node` raises what is wrong with a
+    node, and `host_ports` offers ports of it for new servers.
     """
 
     database: Database
@@ -67,6 +70,8 @@ class Services:
     customers: Customers
     access: Access
     audit: AuditLog
+    panel_access: PanelAccess
+    overview: Overview
     windows: Windows
     targets: NotificationTargets
     notifications: NotificationRecords
@@ -86,6 +91,7 @@ class Services:
     shown_host_key: Callable[[str, int], str]
     new_key_pair: Callable[[], KeyPair]
     check_node: Callable[[Node], None]
+    public_url: str
     host_ports: Callable[[Node], Iterator[int]]
 
 
@@ -100,6 +106,8 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         customers=installation.customers,
         access=installation.access,
         audit=installation.audit,
+        panel_access=installation.panel_access,
+        overview=installation.overview,
         windows=installation.windows,
         targets=installation.targets,
         notifications=installation.notifications,
@@ -121,6 +129,7 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         shown_host_key=installation.shell.host_key,
         new_key_pair=installation.new_key_pair,
         check_node=installation.check_node,
+        public_url=installation.settings.public_url.rstrip("/"),
         host_ports=installation.host_ports,
     )
 

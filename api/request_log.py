@@ -16,11 +16,13 @@ log = structlog.get_logger()
 _HEADER: Final = "X-Request-ID"
 _USABLE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ASKED_BY_MACHINES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_LINKS: Final = "/panel/invitation/"
 
 
 class RequestLog:
     """The id is the caller's `X-Request-ID` if it is a sane one, else a new one; the answer names
-    it. Query and headers are not logged: they may hold what is nobody's business.
+    it. Query and headers are not logged: they may hold what is nobody's business; nor is the
+    end of an invitation's address, by which whoever reads the log could set its password.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -49,7 +51,12 @@ class RequestLog:
                 say(
                     "request",
                     method=scope["method"],
-                    path=scope["path"],
+                    path=_loggable(scope["path"]),
                     status=status,
                     milliseconds=round((time.monotonic() - began) * 1000),
                 )
+
+
+def _loggable(path: str) -> str:
+    before, link, _ = path.partition(_LINKS)
+    return f"{before}{link}…" if link else path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -80,16 +80,34 @@ def event_stream(
     services: Services, followers: Followers, job_id: str, position: int
 ) -> EventSourceResponse:
     """Every event of the job after `position`, then those to come; closes after its last one."""
+
+    async def messages() -> AsyncIterator[bytes]:
+        async for page in pages_of_job(services, followers, job_id, position):
+            yield await asyncio.to_thread(encoded, page, _message)
+
+    return stream_of(messages())
+
+
+def stream_of(messages: AsyncIterator[bytes]) -> EventSourceResponse:
+    """An answer that sends these, and now and then a comment, so that nobody takes it for dead."""
     return EventSourceResponse(
-        _events(services, followers, job_id, position),
+        messages,
         ping=PING_SECONDS,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _events(
-    services: Services, followers: Followers, job_id: str, position: int
-) -> AsyncIterator[bytes]:
+async def pages_of_job(
+    services: Services,
+    followers: Followers,
+    job_id: str,
+    position: int,
+    longest: float | None = None,
+) -> AsyncIterator[Sequence[Event]]:
+    """Every event of the job after `position`, then those to come, as many at once as there are.
+    Ends after its last one, or when after `longest` seconds nothing is there to be told.
+    """
+    ends_at = None if longest is None else asyncio.get_running_loop().time() + longest
     with followers.following(job_id) as channel:
         while True:
             changed, progress = channel.changed, channel.progress
@@ -97,16 +115,20 @@ async def _events(
                 page = await asyncio.to_thread(services.events.after, job_id, position, _PAGE)
                 if not page:
                     break
-                yield await asyncio.to_thread(_messages, page)
+                yield page
                 position = page[-1].seq
             if progress is not None and progress.is_final:
                 return
-            await changed.wait()
+            try:
+                async with asyncio.timeout_at(ends_at):
+                    await changed.wait()
+            except TimeoutError:
+                return
 
 
-def _messages(page: Sequence[Event]) -> bytes:
+def encoded(page: Sequence[Event], message: Callable[[Event], ServerSentEvent]) -> bytes:
     """As one piece: what a server spends on each piece is more than the event itself costs."""
-    return b"".join(_message(event).encode() for event in page)
+    return b"".join(message(event).encode() for event in page)
 
 
 def _message(event: Event) -> ServerSentEvent:

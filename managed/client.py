@@ -87,8 +87,8 @@ class ManagedClient:
         self.close()
 
     @property
-    def address(self) -> str:
-        """Of the API that it talks to."""
+    def base_url(self) -> str:
+        """Where the API is reached, without a slash at the end."""
         return str(self._http.base_url).rstrip("/")
 
     def close(self) -> None:

@@ -62,6 +62,8 @@ from managed.storage.notification_records import NotificationRecords
 from managed.storage.notification_targets import NotificationTargets
 from managed.storage.numbers import Numbers, read_numbers
 from managed.storage.outbox import Outbox
+from managed.storage.overview import Overview
+from managed.storage.panel_access import PanelAccess
 from managed.storage.replies import Replies
 from managed.storage.requests import Requests
 from managed.storage.schema import is_behind
@@ -131,6 +133,14 @@ class Installation:
     @cached_property
     def access(self) -> Access:
         return Access(self.database)
+
+    @cached_property
+    def panel_access(self) -> PanelAccess:
+        return PanelAccess(self.database)
+
+    @cached_property
+    def overview(self) -> Overview:
+        return Overview(self.database)
 
     @cached_property
     def audit(self) -> AuditLog:

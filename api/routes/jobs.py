@@ -43,7 +43,7 @@ from managed.storage.following import progress_of
 router = APIRouter(prefix="/v1", tags=["jobs"], route_class=GuardedRoute)
 
 _EVENTS_PER_PAGE = 500
-_LARGEST_NUMBER = 2**53
+LARGEST_NUMBER = 2**53
 _CANCELLED = Cancellation()
 
 _EXAMPLES: dict[str, Example] = {
@@ -210,7 +210,7 @@ async def read_events(
     services: ServicesDependency,
     caller: CallerDependency,
     after: Annotated[
-        int, Query(ge=0, le=_LARGEST_NUMBER, description="Only events with a higher number.")
+        int, Query(ge=0, le=LARGEST_NUMBER, description="Only events with a higher number.")
     ] = 0,
     last_event_id: Annotated[
         str | None, Header(description="What browsers send to go on; goes before `after`.")
@@ -223,7 +223,7 @@ async def read_events(
     event (`job_ended`). With `Accept: application/json` it is one page that ends at once.
     """
     job = await run_in_threadpool(job_of, services, caller, job_id)
-    position = _position(last_event_id) if last_event_id else after
+    position = position_of(last_event_id) if last_event_id else after
     if "application/json" in accept:
         view = await run_in_threadpool(_events_page(services, job.job_id, position))
         return JSONResponse(view.model_dump(mode="json"))
@@ -231,7 +231,8 @@ async def read_events(
     return event_stream(services, followers, job.job_id, position)
 
 
-def _position(text: str) -> int:
+def position_of(text: str) -> int:
+    """The number in a Last-Event-ID; InvalidInput."""
     if not text.isascii() or not text.isdecimal() or len(text) > 16:
         raise InvalidInput("Last-Event-ID is not a number", field="Last-Event-ID")
     return int(text)

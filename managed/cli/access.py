@@ -72,6 +72,22 @@ def enable_user(user: User, as_json: AsJson = False) -> None:
     say(enabled, f"{enabled['email']} is a user as before.", as_json=as_json)
 
 
+@users.command("invite")
+def invite_user(user: User, as_json: AsJson = False) -> None:
+    """Make the one-time link by which a user sets a password for the panel. It is shown this once;
+    give it to nobody else.
+    """
+    service = client()
+    made = service.post(f"/v1/users/{user}/invitation")
+    if as_json:
+        print_json(made)
+        return
+    console(as_json=True).print(
+        f"It counts once, until {moment(made['expires_at'])}, and is not shown again:"
+    )
+    console().print(plain(f"{service.base_url}{made['path']}"), soft_wrap=True)
+
+
 @tokens.command("make")
 def make_token(
     user: User,

@@ -162,7 +162,7 @@ def _link(notice: Notice, public_url: str) -> str:
         return ""
     job_id = notice.incident.facts.get("job_id")
     path = f"jobs/{job_id}" if job_id else f"servers/{notice.incident.server_id}"
-    return f"{public_url.rstrip('/')}/v1/{path}"
+    return f"{public_url.rstrip('/')}/panel/{path}"
 
 
 def _why(target: Target) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from managed.domain.event_lines import progress_sentence
 from managed.domain.text import without_controls
 
 # For each event that is a line: what stands first, its style, and what follows.
@@ -69,7 +70,7 @@ class JobDisplay:
         kind, data = str(event["type"]), dict(event.get("data") or {})
         if kind in _LINES:
             self._console.print(self._clock(), _line(kind, data), highlight=False)
-        elif (progress := progress_of(kind, data)) is not None:
+        elif (progress := progress_sentence(kind, data)) is not None:
             self._status.update(Text.assemble(self._clock(), f" {self._title}: {progress}"))
             if not self._console.is_terminal and (kind.endswith("_step") or self._is_quiet()):
                 self._last_line = self._time()
@@ -83,29 +84,6 @@ class JobDisplay:
 
     def _clock(self) -> Text:
         return Text(f"{self._time() - self._began:6.1f} s", style="dim")
-
-
-def progress_of(kind: str, data: Mapping[str, Any]) -> str | None:
-    """A short sentence for events that tell progress; None for all others."""
-    sentence = _progress(kind, data)
-    return None if sentence is None else without_controls(sentence)
-
-
-def _progress(kind: str, data: Mapping[str, Any]) -> str | None:
-    match kind:
-        case "playbook_task":
-            return f"{data.get('task')}"
-        case "patch_progress" | "backup_progress" | "restore_progress" | "check_progress":
-            return f"{kind.partition('_')[0]} {data.get('percent', 0)} %"
-        case "manifest_progress":
-            return f"{data.get('files', 0)} files read"
-        case "database_load":
-            return f"loading {data.get('kind')} {data.get('name')} {data.get('percent', 0)} %"
-        case "health_awaited":
-            return f"waiting: {'; '.join(map(str, data.get('coming', [])))}"
-        case "backup_step" | "restore_step" | "install_step":
-            return str(data.get("name", "")).replace("_", " ")
-    return None
 
 
 def _line(kind: str, data: Mapping[str, Any]) -> Text:

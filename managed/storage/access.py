@@ -56,7 +56,7 @@ class Access:
             row = connection.execute(query).one_or_none()
         if row is None:
             raise NotFound(f"there is no user {reference!r}", hint="GET /v1/users lists them.")
-        return _user(row)
+        return user_from_row(row)
 
     def users(
         self, *, role: Role | None = None, after_email: str = "", limit: int = 50
@@ -68,7 +68,7 @@ class Access:
         if role is not None:
             query = query.where(users.c.role == role.value)
         with reading(self._engine) as connection:
-            return [_user(row) for row in connection.execute(query)]
+            return [user_from_row(row) for row in connection.execute(query)]
 
     def set_disabled(
         self, connection: Connection, user: User, disabled_at: datetime | None
@@ -138,7 +138,7 @@ class Access:
             owner = connection.execute(select(users).where(users.c.id == row.user_id)).one()
         token = _token(row)
         self._note_use(token, now)
-        return _user(owner), token
+        return user_from_row(owner), token
 
     def _note_use(self, token: ApiToken, now: datetime) -> None:
         if token.last_used_at is None or token.last_used_at <= now - _USE_IS_NOTED_EVERY:
@@ -150,7 +150,7 @@ class Access:
                 )
 
 
-def _user(row: Row[Any]) -> User:
+def user_from_row(row: Row[Any]) -> User:
     return User(
         user_id=row.id,
         email=row.email,

@@ -184,6 +184,11 @@ class PopulatedControlPlane:
         with writing(self.database) as connection:
             access.add_user(connection, kim)
             access.add_token(connection, made, token)
+            until = {"created_at": START, "expires_at": START + timedelta(days=1)}
+            session = {"id": "f" * 64, "user_id": "u-1", "csrf": "c", "last_seen_at": START}
+            connection.execute(insert(tables.panel_sessions).values(**session, **until))
+            invitation = {"id": "e" * 64, "user_id": "u-1", **until}
+            connection.execute(insert(tables.invitations).values(invitation))
             for reason in ("ticket 1", "ticket 2"):
                 audit.record(connection, Deed(START, "kim", "submit_job", "s", reason, {"a": 1}))
 

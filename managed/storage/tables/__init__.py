@@ -8,6 +8,7 @@ from managed.storage.tables.notifications import (
     notification_targets,
     notifications,
 )
+from managed.storage.tables.panel import invitations, panel_sessions
 from managed.storage.tables.planning import missed_windows, pause, windows
 from managed.storage.tables.self_backup import self_backup
 from managed.storage.tables.tickets import deliveries, replies, request_articles, requests
@@ -28,6 +29,7 @@ __all__ = [
     "deliveries",
     "events",
     "idempotency_keys",
+    "invitations",
     "job_steps",
     "jobs",
     "metadata",
@@ -36,6 +38,7 @@ __all__ = [
     "notification_deliveries",
     "notification_targets",
     "notifications",
+    "panel_sessions",
     "pause",
     "plans",
     "replies",

@@ -26,6 +26,7 @@ users = Table(
     Column("customer_id", ForeignKey("customers.id")),
     Column("created_at", UtcDateTime, nullable=False),
     Column("disabled_at", UtcDateTime),
+    Column("password_hash", String(255)),
     CheckConstraint("(role = 'customer') = (customer_id IS NOT NULL)", name="customers_have_one"),
 )
 

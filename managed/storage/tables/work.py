@@ -91,6 +91,7 @@ jobs = Table(
     Index("ix_jobs_created", "created_at", "id"),
     Index("ix_jobs_kind_created", "kind", "created_at", "id"),
     Index("ix_jobs_status_created", "status", "created_at", "id"),
+    Index("ix_jobs_status_finished", "status", "finished_at"),
     Index(
         "ix_jobs_open",
         "status",

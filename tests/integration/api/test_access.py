@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -178,3 +179,13 @@ def test_the_log_is_verified_and_a_change_behind_our_back_is_found(
         connection.execute(text("UPDATE audit_log SET actor = 'nobody' WHERE number = 2"))
     assert managed("audit", "verify") == REFUSED
     assert "entry 2 was changed" in capsys.readouterr().err
+
+
+def test_an_invitation_is_an_address_that_opens_in_a_browser(
+    bench: ApiBench, managed: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert managed("users", "add", "kim@example.org", "Kim", "support") == 0
+    capsys.readouterr()
+    assert managed("users", "invite", "kim@example.org") == 0
+    address = capsys.readouterr().out.strip()
+    assert "kim@example.org" in httpx.get(address, trust_env=False).text

@@ -88,6 +88,7 @@ ROUTES: Final[dict[tuple[str, str], tuple[Permission | None, Tenant]]] = {
     ("GET", "/v1/users/{user}"): (P.USERS, Tenant.NONE),
     ("POST", "/v1/users/{user}/disable"): (P.USERS, Tenant.NONE),
     ("POST", "/v1/users/{user}/enable"): (P.USERS, Tenant.NONE),
+    ("POST", "/v1/users/{user}/invitation"): (P.USERS, Tenant.NONE),
     ("POST", "/v1/tokens"): (P.TOKENS, Tenant.OWN),
     ("GET", "/v1/tokens"): (P.TOKENS, Tenant.OWN),
     ("DELETE", "/v1/tokens/{token_id}"): (P.TOKENS, Tenant.OWN),

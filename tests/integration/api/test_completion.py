@@ -25,7 +25,7 @@ def environment(live: ManagedClient, bench: ApiBench, home: Path) -> dict[str, s
     return {
         "PATH": f"{MANAGED.parent}:{os.environ['PATH']}",
         "HOME": str(home),
-        "MANAGED_API_URL": live.address,
+        "MANAGED_API_URL": live.base_url,
         "MANAGED_TOKEN": bench.token,
     }
 
@@ -75,7 +75,7 @@ def test_without_a_service_nothing_is_said(tmp_path: Path, unused_tcp_port: int)
 def test_a_token_that_may_not_completes_nothing(
     live: ManagedClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MANAGED_API_URL", live.address)
+    monkeypatch.setenv("MANAGED_API_URL", live.base_url)
     monkeypatch.setenv("MANAGED_TOKEN", "wrong")
     settings.cache_clear()
     assert server_names("sh") == []

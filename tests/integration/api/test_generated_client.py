@@ -118,7 +118,7 @@ def test_the_program_works_against_the_api(
 ) -> None:
     bench.add_server("one")
     bench.add_server("two")
-    address = live.address
+    address = live.base_url
     table = f"name,address,host_key\nthree,192.0.2.1,{new_key_pair().public_key}\n"
     command = (sys.executable, "program.py", address, bench.token, table)
     said = run(*command, directory=generated, PYTHONPATH=str(generated / "client"))

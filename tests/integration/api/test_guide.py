@@ -33,7 +33,7 @@ def test_the_commands_run_as_they_are(live: ManagedClient, bench: ApiBench, tmp_
     assert len(commands) >= 8
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
-        env={"PATH": os.environ["PATH"], "API": live.address, "TOKEN": bench.token},
+        env={"PATH": os.environ["PATH"], "API": live.base_url, "TOKEN": bench.token},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -261,7 +261,7 @@ def test_unknown_requests_are_not_found(desk: Desk) -> None:
 def test_every_request_that_is_shown_is_accepted(desk: Desk) -> None:
     """What the OpenAPI document shows must work."""
     desk.add_snapshot(server(desk), BACKED_UP, verified=True)
-    shown = {path: body for _, path, body in request_examples(desk.app.openapi())}
+    shown = {path: body for _, path, _, body in request_examples(desk.app.openapi())}
     delivered = desk.send_raw(json.dumps(shown["/v1/webhooks/zammad"]).encode())
     assert delivered.json()["outcome"] == "request", delivered.text
     approval = shown["/v1/requests/{request_id}/approve"]

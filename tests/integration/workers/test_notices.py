@@ -45,7 +45,7 @@ def test_a_failed_job_makes_one_mail_and_one_call(stage: Stage) -> None:
     (mail,) = stage.mailbox.mails
     assert mail["Subject"] == "managed: backup of one failed"
     assert stage.mailbox.recipients == [["ops@example.org"]]
-    assert f"https://managed.example.org/v1/jobs/{job_id}" in body(mail)
+    assert f"https://managed.example.org/panel/jobs/{job_id}" in body(mail)
     (call,) = stage.receiver.calls
     (event,) = call.document["events"]
     assert (event["occasion"], event["job_id"]) == ("job-failed", job_id)

@@ -77,7 +77,7 @@ Patch of shop failed in step update.
   left behind:  what these steps changed could not be taken back: snapshot
   job:          j-1, asked for by clock
   what to do:   Look at its sources.
-  look at:      https://managed.example.org/v1/jobs/j-1
+  look at:      https://managed.example.org/panel/jobs/j-1
 
 -- 
 You are told of job-failed, window-missed on all servers. Notification target t-1.
@@ -134,11 +134,11 @@ def test_a_webhook_gets_the_facts() -> None:
             "at": "2026-04-01T02:10:00+00:00",
             "server": {"id": "s-1", "name": "shop"},
             **FACTS,
-            "url": "https://managed.example.org/v1/jobs/j-1",
+            "url": "https://managed.example.org/panel/jobs/j-1",
         }
     ]
     (missed,) = events(MISSED)
-    assert missed["url"] == "https://managed.example.org/v1/servers/s-2"
+    assert missed["url"] == "https://managed.example.org/panel/servers/s-2"
     assert events(FAILED, target=ANNA)[0]["error"] == {
         "code": "command-failed",
         "title": "A command failed",
