@@ -1,8 +1,8 @@
-"""The main job on a real VPS, asked for through the HTTP API as support staff would.
+"""The main job on a real VPS, started by the three kinds of people who start it.
 
-A server is created, patched, hardened, backed up, destroyed, rescued, restored, and proven to be
-what it was. Every step but `destroy` is a job that a Celery worker carries out; `destroy` is what
-the customer's root does.
+Support staff has a server created, hardened, backed up and rescued over the HTTP API. It is patched
+because its window opens, and restored because a customer's ticket asks for it and staff approves.
+In between the customer's root destroys it; at the end it is proven to be what it was.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ from managed.domain.text import without_controls
 from managed.drivers.ssh.keys import new_key_pair
 from managed.drivers.ssh.shell import SshShell
 from managed.lab.breakage import break_server
+from managed.lab.demo_helpdesk import (
+    TICKET,
+    DemoHelpdesk,
+    job_of_the_clock,
+    make_customers,
+    open_window,
+)
 from managed.lab.demo_report import DemoReport
 from managed.lab.demo_site import SiteContent, install_site, site_content
 from managed.lab.job_display import JobDisplay
@@ -32,6 +39,7 @@ STEPS: Final = (
     "harden",
     "backup",
     "destroy",
+    "ticket",
     "rescue",
     "restore",
     "proof",
@@ -53,6 +61,7 @@ class Demo:
     """One run, step by step. `observe` sees every event of every job, with the job's kind."""
 
     client: ManagedClient
+    helpdesk: DemoHelpdesk
     report: DemoReport
     console: Console
     observe: Callable[[str, Mapping[str, Any]], None] = lambda _kind, _event: None
@@ -62,6 +71,7 @@ class Demo:
         self.customer: KeyPair = new_key_pair()
         self.server: dict[str, Any] = {}
         self.boot_seconds = 0.0
+        self.request_id = ""
 
     def run(self) -> None:
         with self.report.step("create") as evidence:
@@ -74,6 +84,8 @@ class Demo:
             self.backup(evidence)
         with self.report.step("destroy") as evidence:
             self.destroy(evidence)
+        with self.report.step("ticket") as evidence:
+            self.ticket(evidence)
         with self.report.step("rescue") as evidence:
             self.rescue(evidence)
         with self.report.step("restore") as evidence:
@@ -87,6 +99,7 @@ class Demo:
         job = self._follow("create", answer["job"])
         self.server = self.client.get(f"/v1/servers/{answer['server']['id']}")
         self.boot_seconds = _seconds(job, "boot")
+        make_customers(self.client, self.server["id"])
         self.console.print("the customer installs web server and database")
         install_site(self.shell, self.endpoint)
         content = self.content()
@@ -100,7 +113,11 @@ class Demo:
         return content
 
     def patch(self, evidence: dict[str, Any]) -> None:
-        job = self._job("patch", {"reboot": "when-needed"})
+        """Nobody asks for it: a window of the customer's plan opens."""
+        window = open_window(self.client, "patch")
+        opens_at = window["next_opening"]["starts_at"]
+        self.console.print(f"waiting for the window, which opens at {opens_at}")
+        job = self._follow("patch", job_of_the_clock(self.client, self.server["id"], "patch"))
         update, reboot = _result(job, "update"), _result(job, "reboot")
         before, after = update["packages_before"], update["packages_after"]
         changed = {
@@ -120,6 +137,8 @@ class Demo:
             "kernel_after": kernels[1],
             "rebooted": reboot["rebooted"],
             "reasons": reboot["reasons"],
+            "started_by": job["requested_by"],
+            "window": window["rule"],
         }
 
     def harden(self, evidence: dict[str, Any]) -> None:
@@ -156,6 +175,23 @@ class Demo:
             **found,
         }
 
+    def ticket(self, evidence: dict[str, Any]) -> None:
+        """The customer writes; the text becomes a request, and runs nothing by itself."""
+        jobs_before = self._jobs()
+        told = self.helpdesk.write(self.client.base_url, TICKET, self.server["name"])
+        self.request_id = told["request_id"]
+        request = self.client.get(f"/v1/requests/{self.request_id}")
+        if self._jobs() != jobs_before:
+            raise CommandFailed("the ticket has started a job before anybody approved it")
+        evidence |= {
+            "summary": f"proposed: {request['proposal']['kind']}, {request['status']}",
+            "request_id": self.request_id,
+            "text": TICKET,
+            "proposal": request["proposal"],
+            "why": request["why"],
+            "status": request["status"],
+        }
+
     def rescue(self, evidence: dict[str, Any]) -> None:
         job = self._job("rescue", {"hours": 2})
         booted = _result(job, "boot_rescue")
@@ -166,7 +202,10 @@ class Demo:
         }
 
     def restore(self, evidence: dict[str, Any]) -> None:
-        job = self._job("restore", {})
+        """Staff approves what the ticket asks for; the answer goes back to the helpdesk."""
+        approved = self.client.post(f"/v1/requests/{self.request_id}/approve")
+        job = self._follow("restore", self.client.get(f"/v1/jobs/{approved['job_id']}"))
+        answer = self.helpdesk.answer()
         restored = _result(job, "restore")
         loaded = _result(job, "load_databases")["databases"]
         rewritten = restored["rewritten"]
@@ -175,6 +214,8 @@ class Demo:
             f"{sum(entry['databases'] for entry in loaded)} databases loaded",
             **restored,
             "databases": loaded,
+            "approved_by": approved["decision"]["by"],
+            "answer": answer["body"],
         }
         self.console.print("written by the restore itself; all else equals the manifest:")
         written = [f"{item['path']}: {item['reason']}" for item in rewritten]
@@ -212,6 +253,10 @@ class Demo:
 
     def content(self) -> SiteContent:
         return site_content(self.shell, self.endpoint, self.site_url)
+
+    def _jobs(self) -> list[str]:
+        found = self.client.get("/v1/jobs", server_id=self.server["id"], limit=200)["items"]
+        return [job["id"] for job in found]
 
     def _job(self, kind: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         path = f"/v1/servers/{self.server['id']}/jobs"

@@ -14,6 +14,7 @@ from managed.domain.errors import ManagedError
 from managed.domain.text import without_controls
 from managed.drivers.local_ports import port_is_free
 from managed.lab.demo import SERVER_NAME, STEPS, Demo
+from managed.lab.demo_helpdesk import demo_helpdesk
 from managed.lab.demo_images import build_missing_images
 from managed.lab.demo_report import DemoReport
 from managed.lab.demo_service import DemoService, clean_up
@@ -43,13 +44,13 @@ def run_demo(settings: Settings, console: Console, *, keep: bool) -> int:
         report = DemoReport.begin(settings.state / "demo" / "report.json", STEPS)
         kept, status = False, FAILED
         try:
-            with interruptible():
+            with interruptible(), demo_helpdesk() as helpdesk:
                 clean_up(own, say)
                 require_disk_space(settings.state)
                 build_missing_images(settings, say)
-                service = DemoService(own, say)
+                service = DemoService(helpdesk.known_to(own), say)
                 service.start()
-                demo = Demo(service.client(), report, console)
+                demo = Demo(service.client(), helpdesk, report, console)
                 demo.run()
                 kept, status = keep, HELD
         except KeyboardInterrupt:

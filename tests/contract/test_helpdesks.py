@@ -13,8 +13,8 @@ from managed.domain.replies import Reply
 from managed.domain.secrets import Secret
 from managed.drivers.fakes.helpdesk import FakeHelpdesk
 from managed.drivers.helpdesks.zammad import ZammadHelpdesk
+from managed.lab.helpdesk_stand_in import ZammadStandIn
 from managed.ports import Helpdesk
-from tests.support.zammad_stand_in import ZammadStandIn
 
 TOKEN = "a token of the tests"
 REPLY = Reply("0c9b8a7d-1", 81, "anna@example.org", "Re: Help", "Done: updates on shop.")

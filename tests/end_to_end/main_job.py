@@ -20,6 +20,7 @@ from rich.console import Console
 from managed.domain.secrets import SecretPurpose
 from managed.drivers.processes import descendants, identity_of, is_running, running_processes
 from managed.lab.demo import STEPS, Demo
+from managed.lab.demo_helpdesk import demo_helpdesk
 from managed.lab.demo_images import build_missing_images
 from managed.lab.demo_report import DemoReport
 from managed.lab.demo_service import DemoService, clean_up
@@ -227,7 +228,8 @@ def main_job_run(base: Path) -> Iterator[Run]:
         at_the_end.enter_context(cleaned_after_death(settings.state))
         at_the_end.callback(clean_up, settings, console.print)
         at_the_end.callback(watcher.stop)
-        service = DemoService(settings, console.print)
+        helpdesk = at_the_end.enter_context(demo_helpdesk())
+        service = DemoService(helpdesk.known_to(settings), console.print)
         service.start()
         pid = int((settings.state / "service.pid").read_text())
         installation = Installation(
@@ -241,7 +243,7 @@ def main_job_run(base: Path) -> Iterator[Run]:
                 demo.look_into_backup()
             chaos.observe(kind, event)
 
-        demo = WatchedDemo(service.client(), report, console, observe)
+        demo = WatchedDemo(service.client(), helpdesk, report, console, observe)
         demo.findings, demo.installation = Findings(), installation
         try:
             demo.run()

@@ -66,6 +66,30 @@ def test_patch_kept_versions_before_and_after_and_rebooted_into_the_new_kernel(r
     assert all(before != after for before, after in patch["packages"].values())
 
 
+def test_the_patch_was_started_by_the_clock_once_because_its_window_opened(run: Run) -> None:
+    patch = run.evidence("patch")
+    assert patch["started_by"] == "clock"
+    keys = run.rows("SELECT run_key FROM jobs WHERE kind = 'patch'")
+    assert len(keys) == 1
+    assert "window:" in keys[0][0]
+
+
+def test_the_ticket_proposed_the_restore_and_started_nothing_by_itself(run: Run) -> None:
+    ticket, restore = run.evidence("ticket"), run.evidence("restore")
+    assert (ticket["proposal"]["kind"], ticket["status"]) == ("restore-server", "open")
+    assert "whole server" in ticket["why"]
+    query = "SELECT r.status, j.requested_by FROM requests r JOIN jobs j ON j.id = r.job_id"
+    ((status, requested_by),) = run.rows(query)
+    assert status == "done"
+    assert restore["approved_by"] in requested_by
+
+
+def test_the_customer_was_told_what_was_restored_with_the_evidence(run: Run) -> None:
+    restore = run.evidence("restore")
+    assert f"{restore['checked']} paths" in restore["answer"]
+    assert all(secret not in restore["answer"] for secret in run.demo.secrets().values())
+
+
 def test_its_kernel_is_started_as_the_node_wants_it(run: Run) -> None:
     node = run.installation.world.hypervisor_of(run.demo.server["node_id"])
     told = run.demo.on_server("cat", "/proc/cmdline").split()

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from managed.domain.errors import CommandFailed
 from managed.lab import demo_run
+from managed.lab.demo_helpdesk import DemoHelpdesk
 from managed.lab.demo_report import DemoReport
 from managed.settings import Settings
 from tests.support.waiting import wait_until
@@ -72,7 +73,9 @@ class _Stage:
     def service(self, _settings: Settings, _say: Callable[[str], None]) -> _Service:
         return _Service(self)
 
-    def demo(self, _client: None, report: DemoReport, _console: Console) -> _Demo:
+    def demo(
+        self, _client: None, _helpdesk: DemoHelpdesk, report: DemoReport, _console: Console
+    ) -> _Demo:
         return _Demo(self, self._scene, report)
 
 

@@ -19,12 +19,12 @@ from api.app import create_app
 from managed.domain.customers import Customer
 from managed.domain.jobs import Job, JobStatus, StepResult, StepStatus
 from managed.domain.servers import Server
+from managed.lab.helpdesk_stand_in import SECRET, headers, payload
 from managed.settings import Settings
 from managed.storage.database import writing
 from managed.storage.leases import LeasedJobs
 from managed.wiring import open_installation, prepare_installation, utc_now
 from tests.integration.api.conftest import ApiBench, bench
-from tests.support.zammad_stand_in import SECRET, headers, payload
 
 __all__ = ["bench"]
 

@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from managed.domain.jobs import JobStatus
+from managed.lab.helpdesk_stand_in import ZammadStandIn
 from managed.wiring import utc_now
 from tests.integration.tickets.conftest import Desk
-from tests.support.zammad_stand_in import ZammadStandIn
 from workers import schedule
 from workers.replies import TicketReplies
 

@@ -14,12 +14,12 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from managed.domain.errors import InvalidInput
+from managed.lab.helpdesk_stand_in import SECRET, headers, payload, signature
 from managed.settings import Settings
 from managed.wiring import Installation, open_installation
 from tests.integration.api.conftest import ApiBench
 from tests.integration.api.test_refusals import problem
 from tests.integration.tickets.conftest import Desk
-from tests.support.zammad_stand_in import SECRET, headers, payload, signature
 
 RESTORE = "Please restore /var/www/shop as of yesterday 18:00."
 

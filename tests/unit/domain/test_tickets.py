@@ -21,7 +21,7 @@ from managed.domain.tickets import (
     server_meant,
 )
 from managed.domain.zammad import is_signed, ticket_of
-from tests.support.zammad_stand_in import payload, signature
+from managed.lab.helpdesk_stand_in import payload, signature
 
 ANNA = Customer("c-anna", "Anna Ltd", "Anna@Example.org")
 KELVIN = "\N{KELVIN SIGN}"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-SECRET = "a secret of the tests, long enough"
+SECRET = "a secret of the tests, long enough"  # noqa: S105
 _CONTENT_TYPES = ("text/html", "text/plain")
 _TYPES = ("note", "email", "phone", "web")
 
