@@ -145,7 +145,7 @@ class ApiBench:
 @pytest.fixture(autouse=True)
 def logs_apart() -> Iterator[None]:
     """What the API logs goes where a process of its own would write it, not to what is printed."""
-    configure_logs(Settings(log_level="warning"))
+    configure_logs(Settings())
     yield
     structlog.reset_defaults()
 
