@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-import managed.wiring
+import managed.wiring.installation
 from managed.domain.jobs import JobKind
 from managed.workflows.steps import Done, Outcome, Step, StepContext, Workflow
 from tests.support.waiting import wait_until
@@ -57,7 +57,7 @@ def _last(context: StepContext) -> Outcome:
     return Done()
 
 
-managed.wiring.WORKFLOWS = {
+managed.wiring.installation.WORKFLOWS = {
     (KIND, 1): Workflow(
         KIND,
         1,
