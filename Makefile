@@ -1,4 +1,5 @@
-# Each target works as the first command in a fresh clone: what it needs is set up before.
+# Each target works as the first command in a fresh clone: what it needs is set up before. The one
+# that needs a Docker engine says so.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -58,7 +59,7 @@ test-fast: root setup  ## Run all tests that need no VM (about 5 minutes on two 
 	@$(PYTEST) -m "not vm and not slow"
 
 .PHONY: compose-test
-compose-test: root setup  ## Bring docker-compose.yml up on a Docker engine of its own, work, take it down
+compose-test: root setup  ## Bring docker-compose.yml up on a Docker engine of its own (docker.io, docker-compose)
 	@$(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" scripts/try-compose
 
 .PHONY: lint

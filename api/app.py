@@ -11,10 +11,11 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from api import errors
+from api import documentation, errors
 from api.auth import bearer
 from api.dependencies import services_of
 from api.limits import BodyLimit, SecurityHeaders
+from api.panel.assets import address_of
 from api.panel.installing import install_panel
 from api.queries import known_query
 from api.readiness import Probe, Readiness
@@ -114,11 +115,14 @@ def create_app(
         openapi_tags=_TAGS,
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.services = services
     app.state.readiness = Readiness({**installation.probes(), **probes})
     errors.install(app)
     install_panel(app)
+    documentation.install(app, address_of("panel.css"))
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog)

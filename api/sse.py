@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 BEAT_SECONDS: Final = 0.5
 PING_SECONDS: Final = 15
+_LONGEST_SECONDS = 600.0
 _PAGE: Final = 1000
 
 
@@ -79,10 +80,12 @@ class Followers:
 def event_stream(
     services: Services, followers: Followers, job_id: str, position: int
 ) -> EventSourceResponse:
-    """Every event of the job after `position`, then those to come; closes after its last one."""
+    """Every event of the job after `position`, then those to come; closes after its last one, and
+    now and then before: who reads on asks anew, and is asked for the token anew.
+    """
 
     async def messages() -> AsyncIterator[bytes]:
-        async for page in pages_of_job(services, followers, job_id, position):
+        async for page in pages_of_job(services, followers, job_id, position, _LONGEST_SECONDS):
             yield await asyncio.to_thread(encoded, page, _message)
 
     return stream_of(messages())

@@ -9,7 +9,7 @@ from api.dependencies import Services
 from api.requests import JobRequest, NewRestore, NewRestoreFiles
 from api.routes._common import server_of
 from managed.domain.customers import plan_refusal
-from managed.domain.errors import ManagedError, Paused
+from managed.domain.errors import ManagedError, NotFound, Paused
 from managed.domain.file_restores import checked_paths, source_refusal
 from managed.domain.jobs import Job, JobKind
 from managed.domain.servers import Server
@@ -53,6 +53,9 @@ def submit_within(
         job = services.queue.submit_within(connection, new, services.clock())
     except Paused as error:
         raise error if caller.principal.role.is_staff else _pause_for_customers() from error
+    tenant = caller.principal.tenant
+    if tenant and services.inventory.owner_within(connection, server.server_id) != tenant:
+        raise NotFound(f"there is no server {server.name!r}", server=server.name)
     if refusal is not None:
         # Only now: that another job works on the server explains more than what its state does
         # not allow meanwhile.

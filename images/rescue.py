@@ -45,7 +45,6 @@ RESCUE_COMMAND_LINE = (
 
 SERIAL_ROOT = "managed-rescue"
 SERIAL_CONFIGURATION = "managed-config"
-SERIAL_IMAGE = "managed-image"
 
 PACKAGES = (
     # the session itself

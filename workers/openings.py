@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from managed.domain.customers import Plan
-from managed.domain.errors import AlreadyExists, Conflict
+from managed.domain.errors import AlreadyExists, Conflict, Paused
 from managed.domain.jobs import Job, JobKind
 from managed.domain.submissions import submission_refusal
 from managed.domain.windows import (
@@ -98,6 +98,10 @@ class Openings:
         try:
             job = self._submit(server.server_id, plan, kind, opening, now)
         except AlreadyExists:
+            return False
+        except Paused:
+            # Not its reason, which is for staff: customers read what was missed.
+            self._refusals[server.server_id, kind, opening] = "everything was paused"
             return False
         except Conflict as refusal:
             self._refusals[server.server_id, kind, opening] = refusal.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,7 +17,6 @@ from managed.wiring import Installation
 
 log = structlog.get_logger()
 
-# Few: while a slow helpdesk takes its time, the clock does nothing else.
 _SENT_AT_ONCE: Final = 2
 _TRY_TAKES: Final = timedelta(minutes=2)
 _KEEP_DELIVERIES: Final = timedelta(days=30)
@@ -31,12 +31,17 @@ class TicketReplies:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._failures = 0
+        self._sending: threading.Thread | None = None
         self._rests_until: datetime | None = None
 
     def end_requests(self, now: datetime) -> None:
         """Every request whose job has ended is ended, and its answer stored with that."""
         for request in self._installation.requests.to_end():
-            self._end(request, now)
+            try:
+                self._end(request, now)
+            except Exception:
+                # What one server has told must not keep the others' senders waiting.
+                log.exception("request_not_ended", request_id=request.request_id)
 
     def send(self, now: datetime) -> None:
         """Send what is due, a few at a time. Nothing while no helpdesk is set up."""
@@ -48,6 +53,18 @@ class TicketReplies:
                 helpdesk, stored, now
             ):
                 return
+
+    def send_beside(self, now: datetime) -> None:
+        """The same beside the clock's other duties, which a slow helpdesk is not to hold up."""
+        if self._sending is None or not self._sending.is_alive():
+            self._sending = threading.Thread(target=self._send_logged, args=(now,), daemon=True)
+            self._sending.start()
+
+    def _send_logged(self, now: datetime) -> None:
+        try:
+            self.send(now)
+        except Exception:
+            log.exception("replies_not_sent")
 
     def forget_deliveries(self, now: datetime) -> None:
         self._installation.intake.forget_deliveries(now - _KEEP_DELIVERIES)

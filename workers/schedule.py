@@ -80,7 +80,7 @@ class Clock:
             Duty("record_missed", openings.record_missed, _MISSED),
             Duty("end_sessions", self._end_sessions, _EVERY_TICK),
             Duty("end_requests", tickets.end_requests, _REPLIES),
-            Duty("send_replies", tickets.send, _REPLIES),
+            Duty("send_replies", tickets.send_beside, _REPLIES),
             Duty("forget_deliveries", tickets.forget_deliveries, _HOUSEKEEPING),
             Duty("prepare_partitions", installation.events.prepare_partitions, _HOUSEKEEPING),
             Duty("forget_answers", self._forget_answers, _HOUSEKEEPING),

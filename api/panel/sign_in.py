@@ -160,7 +160,8 @@ def _user(services: Services, email: str, password: str) -> User | None:
     if found is None or password_hash is None or not is_right or found.user.disabled_at:
         return None
     if passwords.is_outdated(password_hash):
-        services.panel_access.replace_hash(found.user, passwords.hashed(Secret(password)))
+        stronger = passwords.hashed(Secret(password))
+        services.panel_access.replace_hash(found.user, password_hash, stronger)
     return found.user
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
@@ -82,6 +82,7 @@ def add_user(
             facts={"email": user.email, "role": user.role.value, "customer_id": user.customer_id},
         )
 
+    caller.principal.require_role(body.role)
     return once(services, caller, idempotency_key, request, body).answer(
         lambda: _new_user(services, body), add
     )
@@ -157,7 +158,7 @@ def make_token(
             user_id=owner.user_id,
             name=body.name,
             created_at=now,
-            expires_at=now + timedelta(days=body.days),
+            expires_at=_end_of_token(services, caller, now + timedelta(days=body.days)),
             scopes=granted_scopes(caller.principal, owner, body.scopes),
         )
         return token, text
@@ -299,6 +300,12 @@ def _set_disabled(
     return once(services, caller, None, request, None).answer(
         lambda: services.access.user(reference), work
     )
+
+
+def _end_of_token(services: Services, caller: Caller, wanted: datetime) -> datetime:
+    """A token does not outlive the one that it is made with."""
+    token_id = caller.principal.token_id
+    return min(wanted, services.access.token(token_id).expires_at) if token_id else wanted
 
 
 def _owner(services: Services, caller: Caller, reference: str | None) -> User:

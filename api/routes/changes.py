@@ -88,7 +88,7 @@ def change_customer(
     given = body.model_dump(exclude_none=True)
 
     def change(connection: Connection, found: Customer) -> Answer:
-        changed = replace(found, **given)
+        changed = replace(services.customers.locked(connection, found.customer_id), **given)
         services.customers.change(connection, changed)
         return Answer(
             200, CustomerView.of(changed), subject=found.customer_id, facts=_changed(given)
@@ -160,7 +160,7 @@ def change_plan(
         return plan_of(services, plan)
 
     def change(connection: Connection, found: Plan) -> Answer:
-        changed = replace(found, **given)
+        changed = replace(services.customers.locked_plan(connection, found.plan_id), **given)
         services.customers.change_plan(connection, changed)
         return Answer(200, PlanView.of(changed), subject=found.plan_id, facts=_changed(given))
 

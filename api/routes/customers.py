@@ -22,6 +22,8 @@ from managed.domain.access import Permission
 from managed.domain.customers import Customer, Plan, PlanKind
 from managed.domain.errors import NotFound
 from managed.domain.servers import Server, checked_name
+from managed.storage.handover import lock_server
+from managed.storage.server_changes import require_free
 
 router = APIRouter(prefix="/v1", route_class=GuardedRoute)
 
@@ -156,7 +158,7 @@ def list_plans(
 @router.put(
     "/servers/{server}/placement",
     response_model=ServerView,
-    responses=problems(404, 413),
+    responses=problems(404, 409, 413),
     tags=["servers"],
     dependencies=[permits(Permission.CUSTOMERS_WRITE)],
 )
@@ -167,7 +169,9 @@ def place_server(
     services: ServicesDependency,
     caller: CallerDependency,
 ) -> JSONResponse:
-    """Make a server a customer's, on a plan. From then on their windows count for it."""
+    """Make a server a customer's, on a plan. From then on their windows count for it, and they see
+    its earlier jobs and backups. It gets no other owner while a job works on it.
+    """
 
     def prepare() -> tuple[Server, Customer | None, Plan | None]:
         return (
@@ -180,6 +184,10 @@ def place_server(
         connection: Connection, prepared: tuple[Server, Customer | None, Plan | None]
     ) -> Answer:
         found, customer, plan = prepared
+        lock_server(connection, found.server_id)
+        if (customer.customer_id if customer else None) != found.customer_id:
+            # What works on it works for its present owner, who follows it.
+            require_free(connection, found.server_id)
         placed = services.customers.place(
             connection,
             found,

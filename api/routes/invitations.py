@@ -35,6 +35,7 @@ def invite_user(
 
     def prepare() -> User:
         found = services.access.user(user)
+        caller.principal.require_role(found.role)
         if found.disabled_at is not None:
             raise Conflict(f"{found.email} is disabled", hint="Enable the user first.")
         return found
@@ -42,9 +43,11 @@ def invite_user(
     def invite(connection: Connection, found: User) -> Answer:
         text = new_link_token()
         made = services.panel_access.invite(connection, found, text, services.clock())
+        path = f"/panel/invitation/{text.reveal()}"
         view = InvitationView(
             user_id=found.user_id,
-            path=f"/panel/invitation/{text.reveal()}",
+            path=path,
+            url=f"{services.public_url}{path}" if services.public_url else None,
             expires_at=made.expires_at,
         )
         return Answer(201, view, subject=found.user_id, facts={"email": found.email})

@@ -19,7 +19,7 @@ from api.routes.customers import customer_of
 from api.ticket_requests import Approval, Refusal
 from api.ticket_views import REQUEST_ID, RequestDetailView, RequestView
 from api.views import Page
-from managed.domain.access import Permission
+from managed.domain.access import Permission, permission_for
 from managed.domain.customers import plan_refusal
 from managed.domain.errors import Conflict, InvalidInput, ManagedError
 from managed.domain.file_restores import checked_paths as restorable_paths
@@ -120,16 +120,20 @@ def approve_request(
             raise refusal
         if present.status is not RequestStatus.OPEN:
             return Answer(202, _view(connection, present), changed=False)
+        kind = job_kind_for(approval.action)
+        caller.principal.require(permission_for(kind))
         number = present.ticket.number or str(present.ticket.ticket_id)
         new = services.new_job(
             approval.server_id,
-            job_kind_for(approval.action),
+            kind,
             approval.action.job_parameters(),
             f"{caller.name} for ticket {number}",
             run_key=present.run_key,
         )
         now = services.clock()
         job = services.queue.submit_within(connection, new, now)
+        if services.inventory.owner_within(connection, job.server_id) != approval.customer_id:
+            raise Conflict("the server has got another owner at this moment")
         if approval.refusal is not None:
             # After the submission, as for every job: that the server is busy explains more.
             raise approval.refusal

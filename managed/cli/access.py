@@ -85,7 +85,8 @@ def invite_user(user: User, as_json: AsJson = False) -> None:
     console(as_json=True).print(
         f"It counts once, until {moment(made['expires_at'])}, and is not shown again:"
     )
-    console().print(plain(f"{service.base_url}{made['path']}"), soft_wrap=True)
+    url = made["url"] or f"{service.base_url}{made['path']}"
+    console().print(plain(url), soft_wrap=True)
 
 
 @tokens.command("make")

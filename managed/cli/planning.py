@@ -148,9 +148,9 @@ def list_missed(
     as_json: AsJson = False,
 ) -> None:
     """List the openings of the last week that started nothing, newest first, and why."""
-    page = client().get("/v1/missed-windows", server_id=server, limit=200)
+    found = list(client().items("/v1/missed-windows", server_id=server, limit=200))
     if as_json:
-        print_json(page)
+        print_json({"items": found})
         return
     print_table(
         ("opened", "closed", "kind", "server", "reason"),
@@ -162,7 +162,7 @@ def list_missed(
                 one["server_id"],
                 one["reason"],
             )
-            for one in page["items"]
+            for one in found
         ),
         "No window was missed.",
     )

@@ -137,6 +137,13 @@ class Principal:
             permission=permission.value,
         )
 
+    def require_role(self, role: Role) -> None:
+        """Forbidden unless the caller may all that this role does: who lets others in as that role
+        could come in as them.
+        """
+        for permission in sorted(role.permissions):
+            self.require(permission)
+
     def sees(self, customer_id: str | None) -> bool:
         """Is what belongs to this customer (None: to the provider) there for the caller at all?"""
         return self.role.is_staff or (customer_id is not None and customer_id == self.customer_id)

@@ -30,10 +30,6 @@ class Listener:
             return f"{self.process} ({self.protocol})"
         return f"{self.protocol} port {self.port}"
 
-    @property
-    def is_public(self) -> bool:
-        return not (self.address.startswith("127.") or self.address == "::1")
-
 
 @dataclass(frozen=True)
 class Filesystem:

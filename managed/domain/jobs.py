@@ -115,9 +115,6 @@ class Lease:
     token: int
     expires_at: datetime
 
-    def is_expired(self, now: datetime) -> bool:
-        return now >= self.expires_at
-
 
 @dataclass(frozen=True)
 class Job:

@@ -64,11 +64,10 @@ def granted_scopes(
     """The scopes of a new token for `owner`; None: all that the owner's role permits. Forbidden
     when it would let its maker do more than the maker's own token does.
     """
-    own = owner.user_id == maker.user_id
-    if wanted is None and (not own or maker.scopes is None):
+    if wanted is None and maker.scopes is None:
         return None
-    wanted = maker.permissions if wanted is None else wanted
-    allowed = maker.permissions if own else owner.role.permissions
+    allowed = owner.role.permissions & maker.permissions
+    wanted = allowed if wanted is None else wanted
     beyond = sorted(wanted - allowed)
     if beyond:
         raise Forbidden(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from managed.domain.access import Permission, Role, User
@@ -15,7 +15,7 @@ from managed.domain.errors import AlreadyExists, Conflict, NotFound
 from managed.domain.secrets import Secret
 from managed.domain.tokens import ApiToken, token_hash, token_id_of
 from managed.storage.database import reading, writing
-from managed.storage.tables import api_tokens, users
+from managed.storage.tables import api_tokens, invitations, panel_sessions, users
 
 # How exactly it is known when a token was used last: a write for every request would cost more
 # than the request.
@@ -73,10 +73,14 @@ class Access:
     def set_disabled(
         self, connection: Connection, user: User, disabled_at: datetime | None
     ) -> None:
-        """With a time none of the user's tokens opens anything any more; None undoes that."""
+        """With a time none of the user's tokens opens anything any more; None undoes that. Sessions
+        of the panel and invitations end for good.
+        """
         connection.execute(
             update(users).where(users.c.id == user.user_id).values(disabled_at=disabled_at)
         )
+        for table in (panel_sessions, invitations):
+            connection.execute(delete(table).where(table.c.user_id == user.user_id))
 
     # -- tokens
 

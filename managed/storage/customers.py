@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from managed.domain.customers import Customer, Plan, PlanKind
-from managed.domain.errors import AlreadyExists, Conflict
+from managed.domain.errors import AlreadyExists, Conflict, NotFound
 from managed.domain.servers import Server, ServerStatus
 from managed.domain.windows import Covered
 from managed.storage.database import reading
@@ -87,6 +87,14 @@ class Customers:
         except IntegrityError as error:
             raise AlreadyExists(f"a customer named {customer.name} exists", field="name") from error
 
+    def locked(self, connection: Connection, customer_id: str) -> Customer:
+        """As it is now; nobody else changes it until the caller's transaction ends. NotFound."""
+        query = select(customers).where(customers.c.id == customer_id).with_for_update()
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no customer {customer_id}")
+        return _customer(row)
+
     def remove(self, connection: Connection, customer: Customer) -> None:
         """Conflict, with what there is, while something belongs to them. Servers that are deleted
         count: their jobs and backups stay on record as the customer's.
@@ -128,6 +136,14 @@ class Customers:
                 )
         except IntegrityError as error:
             raise AlreadyExists(f"a plan named {plan.name} exists", field="name") from error
+
+    def locked_plan(self, connection: Connection, plan_id: str) -> Plan:
+        """As it is now; nobody else changes it until the caller's transaction ends. NotFound."""
+        query = select(plans).where(plans.c.id == plan_id).with_for_update()
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no plan {plan_id}")
+        return _plan(row)
 
     def remove_plan(self, connection: Connection, plan: Plan) -> None:
         """Conflict, with what there is, while servers are on it or windows are its own."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -14,6 +15,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from managed.domain.errors import Unavailable
 from managed.storage.schema import upgrade
+
+log = structlog.get_logger()
 
 # Several tries fit into a third of a usual lease (30 s), the time in which it is to be renewed.
 PATIENCE_SECONDS = 4.0
@@ -151,6 +154,8 @@ def _translated() -> Iterator[None]:
             "all connections to the database are in use", retry_after=1
         ) from error
     except DBAPIError as error:
+        # What it says names hosts and users, and this goes to whoever asked.
+        log.warning("database_error", error=f"{type(error.orig).__name__}: {error.orig}")
         raise DatabaseUnavailable(
-            f"the database answered: {type(error.orig).__name__}: {error.orig}", retry_after=1
+            f"the database answered with an error ({type(error.orig).__name__})", retry_after=1
         ) from error

@@ -161,7 +161,9 @@ def _take(connection: Connection, asked: Asked, now: datetime) -> Taken:
         return Taken(Outcome.KNOWN, known)
     is_of_ticket = requests.c.ticket_id == ticket.ticket_id
     is_open = requests.c.status == RequestStatus.OPEN.value
-    present = connection.execute(select(requests.c.id).where(is_of_ticket, is_open)).scalar()
+    # Locked: whoever decides on it right now decides without this article, which then is anew.
+    query = select(requests.c.id).where(is_of_ticket, is_open).with_for_update()
+    present = connection.execute(query).scalar()
     if present is not None:
         _add_article(connection, ticket, present, is_note=True)
         return Taken(Outcome.NOTE, present)

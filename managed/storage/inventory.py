@@ -115,9 +115,13 @@ class Inventory:
 
     def owner_of(self, server_id: str) -> str | None:
         """The customer whose the server is or was, also when it is deleted; None: nobody's."""
-        query = select(servers.c.customer_id).where(servers.c.id == server_id)
         with reading(self._engine) as connection:
-            return connection.execute(query).scalar_one_or_none()
+            return self.owner_within(connection, server_id)
+
+    def owner_within(self, connection: Connection, server_id: str) -> str | None:
+        """The same inside the caller's transaction."""
+        query = select(servers.c.customer_id).where(servers.c.id == server_id)
+        return connection.execute(query).scalar_one_or_none()
 
     def by_name(self, name: str) -> Server | None:
         query = select(servers).where(

@@ -62,11 +62,13 @@ class PanelAccess:
             delete(panel_sessions).where(panel_sessions.c.user_id == invitation.user_id)
         )
 
-    def replace_hash(self, user: User, password_hash: str) -> None:
-        """The same password by stronger parameters."""
+    def replace_hash(self, user: User, before: str, password_hash: str) -> None:
+        """The same password by stronger parameters; not when another was set meanwhile."""
         with writing(self._engine) as connection:
             connection.execute(
-                update(users).where(users.c.id == user.user_id).values(password_hash=password_hash)
+                update(users)
+                .where(users.c.id == user.user_id, users.c.password_hash == before)
+                .values(password_hash=password_hash)
             )
 
     # -- invitations

@@ -20,7 +20,7 @@ def change_server(connection: Connection, before: Server, changed: Server) -> No
     status = lock_server(connection, before.server_id)
     if status is None or status == ServerStatus.DELETED:
         raise NotFound(f"there is no server {before.server_id}", server_id=before.server_id)
-    _require_free(connection, before.server_id)
+    require_free(connection, before.server_id)
     try:
         with connection.begin_nested():
             done = connection.execute(
@@ -46,7 +46,7 @@ def change_server(connection: Connection, before: Server, changed: Server) -> No
         raise ServerBusy("the server was changed a moment ago", hint="Look at it and ask again.")
 
 
-def _require_free(connection: Connection, server_id: str) -> None:
+def require_free(connection: Connection, server_id: str) -> None:
     query = select(jobs.c.id, jobs.c.kind).where(jobs.c.server_id == server_id, jobs.c.holds_server)
     holder = connection.execute(query).one_or_none()
     if holder is not None:

@@ -206,7 +206,11 @@ class Windows:
         present = pause_within(connection)
         if present is not None:
             raise Conflict(f"there is a pause since {present.since:%F %T} UTC by {present.by}")
-        connection.execute(insert(pause).values(id=1, reason=reason, by=by, since=now))
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(pause).values(id=1, reason=reason, by=by, since=now))
+        except IntegrityError as error:
+            raise Conflict("somebody else has begun a pause at this moment") from error
         return Pause(reason, by, now)
 
     def end_pause(self, connection: Connection) -> None:

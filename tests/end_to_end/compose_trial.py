@@ -48,9 +48,7 @@ def main(arguments: list[str]) -> int:
         sys.exit("the trial needs root: it starts a Docker engine and a container with systemd")
     for tool in ("dockerd", "docker", "docker-compose", "mmdebstrap", "openssl", "systemd-nspawn"):
         if shutil.which(tool) is None:
-            sys.exit(
-                f"the trial needs {tool}; apt-get install docker.io docker-compose, or make setup"
-            )
+            sys.exit(f"the trial needs {tool}; apt-get install docker.io docker-compose")
     if arguments == [_IN_NAMESPACE]:
         trial()
         return 0

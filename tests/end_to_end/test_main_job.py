@@ -77,7 +77,7 @@ def test_the_patch_was_started_by_the_clock_once_because_its_window_opened(run: 
 def test_the_ticket_proposed_the_restore_and_started_nothing_by_itself(run: Run) -> None:
     ticket, restore = run.evidence("ticket"), run.evidence("restore")
     assert (ticket["proposal"]["kind"], ticket["status"]) == ("restore-server", "open")
-    assert "whole server" in ticket["why"]
+    assert "the server as a whole" in ticket["why"]
     query = "SELECT r.status, j.requested_by FROM requests r JOIN jobs j ON j.id = r.job_id"
     ((status, requested_by),) = run.rows(query)
     assert status == "done"

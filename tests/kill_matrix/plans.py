@@ -72,11 +72,6 @@ def rotations(boundaries: Sequence[Boundary]) -> list[Plan]:
     ]
 
 
-def diagonal(boundaries: Sequence[Boundary], first: int = 0) -> Plan:
-    """Each boundary once, the victims in turn."""
-    return rotations(boundaries)[first]
-
-
 def singles(plan: Plan) -> list[Plan]:
     """The same kills, one to a job: to find out which of them a job did not survive."""
     return [Plan(plan.kind, (kill,)) for kill in plan.kills]

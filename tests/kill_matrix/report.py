@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
+from typing import Final
 
 from managed.domain.jobs import JobKind
 from tests.kill_matrix.boundaries import Boundary
@@ -41,6 +42,9 @@ work, nobody connected).
 """
 
 
+_STUCK: Final = "**stuck**"
+
+
 @dataclass(frozen=True)
 class Circumstances:
     """When, of what, and with what it was run."""
@@ -54,11 +58,13 @@ class Circumstances:
 
 def matrix(carried: Sequence[Carried], circumstances: Circumstances) -> str:
     """The whole document."""
-    kills = {
-        (each.kill.boundary, each.kill.victim): (each, found)
-        for found in carried
-        for each in found.kills
-    }
+    kills: dict[tuple[Boundary, Victim], tuple[Killed, Carried]] = {}
+    for found in carried:
+        for each in found.kills:
+            # A job that a kill left standing stands in the table, however it went another time.
+            place = each.kill.boundary, each.kill.victim
+            if place not in kills or verdict(*kills[place]) != _STUCK:
+                kills[place] = each, found
     kinds = sorted({found.plan.kind for found in carried})
     parts = [_HEAD, _circumstances(carried, circumstances)]
     parts += [_table(kind, carried, kills) for kind in kinds]
@@ -108,7 +114,7 @@ def verdict(killed: Killed, found: Carried) -> str:
     if killed.processes is None:
         return "not reached"
     if killed.seconds is None:
-        return "**stuck**"
+        return _STUCK
     if found.problems:
         return "**fault**"
     if killed.processes == 0:

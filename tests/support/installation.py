@@ -63,9 +63,6 @@ class LiveInstallation:
             timeout=timeout,
         )
 
-    def log_of(self, part: Part) -> Path:
-        return _log(self.settings, part)
-
 
 def api_url(settings: Settings) -> str:
     return f"http://{settings.listen_address}:{settings.listen_port}"

@@ -6,17 +6,17 @@ import json
 
 import pytest
 
-from bench._report import Comparison, percentile, report
+from bench._report import percentile, report
 
 
 def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
-    report(Comparison("api", {"p99_ms": 3.0}, {"p99_ms": 2.0}, ratio=1.5, goal=1.5))
+    report("api", {"p99_ms": 3.0}, {"p99_ms": 2.0}, 1.5, "at most 1.5 times", met=True)
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
         "bench": "api",
         "product": {"p99_ms": 3.0},
         "rival": {"p99_ms": 2.0},
         "ratio": 1.5,
-        "goal": 1.5,
+        "goal": "at most 1.5 times",
         "met": True,
     }
 

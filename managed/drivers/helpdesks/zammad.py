@@ -10,7 +10,6 @@ from managed.domain.errors import HelpdeskRefused, HelpdeskUnavailable, InvalidI
 from managed.domain.replies import Reply, reference_line
 from managed.domain.secrets import Secret
 
-# The clock waits for this, and has other duties.
 _TIMEOUT_SECONDS: Final = 5.0
 _WHO_MAY: Final = (
     "Check MANAGED_ZAMMAD_TOKEN: an access token with the permission ticket.agent, of a user who"

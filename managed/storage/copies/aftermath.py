@@ -8,12 +8,22 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from managed.domain.audit import Deed
 from managed.domain.errors import JobCancelled, ManagedError, UnknownSinceRestore
 from managed.domain.events import NewEvent
 from managed.domain.jobs import JobStatus
-from managed.storage import events
+from managed.storage import audit, events
 from managed.storage.leases import NO_STEP
-from managed.storage.tables import jobs, pause, rescue_sessions, servers
+from managed.storage.tables import (
+    api_tokens,
+    invitations,
+    jobs,
+    panel_sessions,
+    pause,
+    rescue_sessions,
+    servers,
+    users,
+)
 from managed.storage.windows import RESTORER, pause_within
 
 
@@ -38,6 +48,22 @@ def pause_everything(connection: Connection, taken_at: datetime, now: datetime) 
         reason += f" (in the copy there was one by {before.by}: {before.reason})"
     connection.execute(delete(pause))
     connection.execute(insert(pause).values(id=1, reason=reason, by=RESTORER, since=now))
+
+
+def forget_who_was_let_in(connection: Connection, now: datetime) -> None:
+    """What was revoked, disabled or used up since the copy counts again in it: so nothing of it
+    lets anybody in. The installation's own token does, and makes new ones.
+    """
+    connection.execute(delete(panel_sessions))
+    connection.execute(delete(invitations))
+    connection.execute(
+        update(api_tokens).where(api_tokens.c.revoked_at.is_(None)).values(revoked_at=now)
+    )
+    connection.execute(update(users).values(password_hash=None))
+
+
+def enter_into_the_log(connection: Connection, copy: str, now: datetime) -> None:
+    audit.record(connection, Deed(now, RESTORER, "restore_self", "", "", {"copy": copy}))
 
 
 def end_open_jobs(

@@ -15,6 +15,8 @@ from managed.domain.errors import CopyDamaged
 from managed.storage.copies.aftermath import (
     EndedJob,
     end_open_jobs,
+    enter_into_the_log,
+    forget_who_was_let_in,
     pause_everything,
     servers_in_rescue,
 )
@@ -62,7 +64,9 @@ def restore(
         advance_sequences(connection, manifest.rows)
         upgrade(connection)
         pause_everything(connection, manifest.taken_at, now)
+        forget_who_was_let_in(connection, now)
         ended = end_open_jobs(connection, manifest.taken_at, now)
+        enter_into_the_log(connection, manifest.name, now)
         note_good_within(connection, manifest.name, manifest.taken_at, now)
         return Restored(manifest, set_aside, ended, servers_in_rescue(connection))
 

@@ -20,6 +20,7 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from managed.client import ManagedClient
 from managed.domain.events import NewEvent
+from managed.domain.incoming import judged
 from managed.domain.jobs import Job, JobKind, JobStatus
 from managed.domain.rescue import RescueSession
 from managed.domain.servers import (
@@ -31,11 +32,15 @@ from managed.domain.servers import (
     disk_serial_for,
 )
 from managed.domain.snapshots import KeptObject, SnapshotRecord
+from managed.domain.tickets import Ticket
+from managed.domain.zammad import ticket_of
 from managed.drivers.ssh.keys import new_key_pair
+from managed.lab.helpdesk_stand_in import payload
 from managed.logs import configure_logs
 from managed.settings import Settings
 from managed.storage import events as event_log
 from managed.storage.database import writing
+from managed.storage.intake import Delivery
 from managed.storage.leases import LeasedJobs
 from managed.wiring import Installation, open_installation, prepare_installation, utc_now
 from tests.support.waiting import wait_until
@@ -123,6 +128,24 @@ class ApiBench:
         if verified:
             self.installation.catalogue.mark_verified(snapshot_id, {"ok": True}, utc_now())
         return snapshot_id
+
+    def add_request(self, server: Server, sender: str = "anna@example.org") -> str:
+        """As the helpdesk's webhook makes it; a ticket of its own each time."""
+        intake, number = self.installation.intake, uuid.uuid4().int % 2**50 + 1
+        ticket = ticket_of(
+            payload(
+                "please update now",
+                sender=sender,
+                ticket_id=number,
+                article_id=number,
+                server=server.name,
+            )
+        )
+        assert isinstance(ticket, Ticket)
+        asked = judged(ticket, intake.sender(sender), intake.named_server(server.name), "UTC")
+        taken = intake.take_in(Delivery(str(uuid.uuid4()), "0" * 64), asked, utc_now())
+        assert taken.request_id is not None
+        return taken.request_id
 
     def open_session(self, server: Server) -> RescueSession:
         job = self.add_job(server, JobKind.RESCUE)

@@ -60,6 +60,21 @@ def test_a_disabled_user_can_do_nothing_until_enabled_again(api: TestClient) -> 
     assert api.get("/v1/me", headers=bearer(token)).status_code == 200
 
 
+def test_a_limited_token_lets_nobody_in_as_more_than_itself(api: TestClient) -> None:
+    for name in ("joe", "lee"):
+        made(api, "/v1/users", {"email": f"{name}@example.org", "name": name, "role": "admin"})
+    body = {"user": "joe@example.org", "name": "x", "scopes": ["users", "tokens"], "days": 1}
+    narrow = made(api, "/v1/tokens", body)
+    of_lee = {"user": "lee@example.org", "name": "for me", "days": 300}
+    token = api.post("/v1/tokens", json=of_lee, headers=bearer(narrow)).json()
+    assert token["scopes"] == ["tokens", "users"]
+    assert token["expires_at"] == narrow["expires_at"]
+    new = {"email": "new@example.org", "name": "N", "role": "admin"}
+    problem(api.post("/v1/users", json=new, headers=bearer(narrow)), 403, "forbidden")
+    invitation = api.post("/v1/users/lee@example.org/invitation", headers=bearer(narrow))
+    problem(invitation, 403, "forbidden")
+
+
 def test_customers_have_a_customer_and_staff_has_none(api: TestClient) -> None:
     problem(api.post("/v1/users", json={**KIM, "role": "customer"}), 422, "invalid-input")
     made(api, "/v1/customers", {"name": "Anna", "email": "anna@example.org"})

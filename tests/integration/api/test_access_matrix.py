@@ -134,6 +134,9 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("PUT", "/v1/servers/{server}/placement"): {"customer": "Anna", "plan": None},
     ("POST", "/v1/tokens"): {"name": "a token"},
     ("POST", "/v1/pause"): {"reason": "a reason"},
+    ("POST", "/v1/requests/{request_id}/refuse"): {"reason": "a reason"},
+    ("POST", "/v1/customers"): {"name": "Cid", "email": "cid@example.org"},
+    ("POST", "/v1/plans"): {"name": "another"},
 }
 
 
@@ -189,6 +192,7 @@ class World:
             "{window_id}": self.new_window,
             "{node_id}": lambda: "local",
             "{target_id}": self.new_target,
+            "{request_id}": lambda: self.bench.add_request(self.server, self.anna.email),
             "{user}": lambda: self.members["customer"].user.email,
             "{token_id}": lambda: self.token(caller.user).text[4:16],
         }
@@ -295,6 +299,7 @@ def ask(api: TestClient, world: World, route: tuple[str, str], caller: Member) -
     # Of events a page: a stream goes on until the job's end.
     headers = {**caller.headers, "Accept": "application/json"}
     answer = api.request(method, world.address(path, caller), json=body, headers=headers)
+    assert "{" not in str(answer.request.url), "every thing of a path is there"
     return answer.status_code
 
 

@@ -17,6 +17,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.generation import GenerationMode
@@ -32,6 +33,7 @@ from api.app import create_app
 from managed.domain.access import Role, User
 from managed.domain.customers import Customer, Plan, PlanKind
 from managed.domain.jobs import JobKind
+from managed.domain.servers import Server
 from managed.domain.tokens import ApiToken, new_token
 from managed.settings import Settings
 from managed.storage.database import open_database, writing
@@ -82,8 +84,8 @@ class Fuzzed:
             "plan": self.plan,
             "node_id": lambda: "local",
             "user": lambda: "joe@example.org",
-            "request_id": lambda: str(uuid.uuid4()),
-            "snapshot_id": lambda: "0" * 64,
+            "request_id": lambda: self.bench.add_request(self.quiet),
+            "snapshot_id": self.snapshot,
             "target_id": lambda: str(uuid.uuid4()),
             "window_id": lambda: str(uuid.uuid4()),
             "session_id": lambda: str(uuid.uuid4()),
@@ -99,13 +101,22 @@ class Fuzzed:
         ended = self.bench.installation.queue.find(server_id=self.ended_on)
         return ended[0].job_id
 
+    def snapshot(self) -> str:
+        found = self.bench.installation.catalogue.of_server(self.ended_on)
+        return found[0].snapshot_id
+
     @property
-    def ended_on(self) -> str:
+    def quiet(self) -> Server:
         found = self.bench.installation.inventory.named("quiet")
         if found is None:
             found = self.bench.add_server("quiet")
             self.bench.end_job(self.bench.add_job(found, JobKind.CHECK))
-        return found.server_id
+            self.bench.add_snapshot(found, utc_now(), verified=True)
+        return found
+
+    @property
+    def ended_on(self) -> str:
+        return self.quiet.server_id
 
     def customer(self) -> str:
         customers = self.bench.installation.customers
@@ -146,7 +157,10 @@ def emptied(postgres_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def fuzzed(tmp_path: Path, postgres_url: str, emptied: Engine) -> Iterator[Fuzzed]:
     chosen = Settings(
-        state_dir=tmp_path / "state", runtime_dir=tmp_path / "run", database_url=postgres_url
+        state_dir=tmp_path / "state",
+        runtime_dir=tmp_path / "run",
+        database_url=postgres_url,
+        zammad_webhook_secret=SecretStr("a secret of the tests"),
     )
     chosen.state.mkdir()
     prepare_installation(chosen)

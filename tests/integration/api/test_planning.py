@@ -67,6 +67,19 @@ def test_a_server_is_placed_with_a_customer_on_a_plan_and_taken_back(
     assert api.get("/v1/servers/shop").json()["plan_id"] is None
 
 
+def test_a_server_gets_no_other_owner_while_a_job_works_on_it(
+    bench: ApiBench, api: TestClient
+) -> None:
+    anna = made(api, "/v1/customers", CUSTOMER)
+    job = bench.add_job(bench.add_server())
+    refusal = problem(
+        api.put("/v1/servers/shop/placement", json={"customer": anna["id"], "plan": None}),
+        409,
+        "server-busy",
+    )
+    assert refusal["data"]["job_id"] == job.job_id
+
+
 def test_an_unmanaged_plan_covers_the_machine_and_not_the_system(
     bench: ApiBench, api: TestClient
 ) -> None:

@@ -6,13 +6,15 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine as Database
-from sqlalchemy import text
+from sqlalchemy import select, text
 
+from managed.domain.audit import chain_problem
 from managed.domain.copies import SelfBackupState
 from managed.domain.errors import Conflict, CopyDamaged
 from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.secrets import SecretPurpose
 from managed.drivers.s3 import S3ObjectStore
+from managed.storage.audit import AuditLog
 from managed.storage.copies.control_plane import ControlPlaneCopies
 from managed.storage.copies.lines import kind_of
 from managed.storage.copies.restoring import advance_sequences
@@ -27,7 +29,7 @@ from managed.storage.database import (
 from managed.storage.events import EventLog
 from managed.storage.job_queue import JobQueue
 from managed.storage.schema import known_revisions, present_revision, upgrade
-from managed.storage.tables import metadata
+from managed.storage.tables import api_tokens, metadata, users
 from managed.storage.vault import SealedVault
 from managed.storage.windows import Windows
 from tests.integration.copies.conftest import copies_of
@@ -41,7 +43,16 @@ from tests.support.control_plane import (
 from tests.support.jobs import START
 from tests.support.other_schemas import as_of_schema, columns_at
 
-CHANGED_BY_A_RESTORE = ("pause", "self_backup")
+CHANGED_BY_A_RESTORE = (
+    "pause",
+    "self_backup",
+    "users",
+    "api_tokens",
+    "panel_sessions",
+    "invitations",
+    "audit_log",
+    "audit_head",
+)
 
 
 @pytest.mark.integration
@@ -54,7 +65,9 @@ def test_everything_comes_back_on_either_engine(
     before = contents(plane.database, *CHANGED_BY_A_RESTORE)
     manifest = copies.take()
     assert manifest.parts > 3
-    empty = [name for name, rows in before.items() if not rows]
+    empty = [
+        name for name, rows in contents(plane.database, "pause", "self_backup").items() if not rows
+    ]
     assert empty == []
     restored = copies_of(fresh, objects, plane).restore(manifest.name, replace=False)
     assert contents(fresh, *CHANGED_BY_A_RESTORE) == before
@@ -64,6 +77,20 @@ def test_everything_comes_back_on_either_engine(
     assert restored.in_rescue == ("3",)
     vault = SealedVault(fresh, MASTER_KEY, plane.bench.clock)
     assert vault.secret(plane.bench.server_id, SecretPurpose.LOGIN_KEY) == LOGIN_KEY
+    assert_nobody_is_let_in(fresh)
+    log = AuditLog(fresh)
+    assert chain_problem(log.after(0), log.head()) is None
+    assert [entry.deed.action for entry in log.find(limit=1)] == ["restore_self"]
+
+
+def assert_nobody_is_let_in(database: Database) -> None:
+    """What was revoked since the copy must not count again: users are there, and nothing else."""
+    found = contents(database)
+    assert found["users"]
+    assert found["panel_sessions"] == found["invitations"] == []
+    with database.connect() as connection:
+        assert connection.execute(select(api_tokens.c.revoked_at)).scalars().all().count(None) == 0
+        assert set(connection.execute(select(users.c.password_hash)).scalars()) == {None}
 
 
 @pytest.mark.integration

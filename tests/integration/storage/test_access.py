@@ -123,9 +123,10 @@ def test_a_deed_that_was_rolled_back_leaves_no_entry(database: Database) -> None
 def test_the_database_lets_no_entry_be_changed_or_removed(database: Database) -> None:
     record(database, "s1")
     for statement in (update(audit_log).values(actor="joe"), delete(audit_log)):
-        refused = pytest.raises((DBAPIError, DatabaseUnavailable), match="append-only")
-        with refused, writing(database) as connection:
+        refused = pytest.raises((DBAPIError, DatabaseUnavailable))
+        with refused as raised, writing(database) as connection:
             connection.execute(statement)
+        assert "append-only" in f"{raised.value} {raised.value.__cause__}"
     assert [entry.deed.actor for entry in AuditLog(database).after(0)] == ["kim"]
 
 

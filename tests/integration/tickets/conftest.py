@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
@@ -20,6 +21,7 @@ from managed.domain.customers import Customer
 from managed.domain.jobs import Job, JobStatus, StepResult, StepStatus
 from managed.domain.servers import Server
 from managed.lab.helpdesk_stand_in import SECRET, headers, payload
+from managed.logs import configure_logs
 from managed.settings import Settings
 from managed.storage.database import writing
 from managed.storage.leases import LeasedJobs
@@ -99,6 +101,14 @@ class Desk(ApiBench):
             job = store.begin_undo(job, status, job.steps[-1].error or {}, None, now)
         store.finish(job, status, now)
         return self.installation.queue.job(job_id)
+
+
+@pytest.fixture(autouse=True)
+def logs_apart() -> Iterator[None]:
+    """What the API logs goes where a process of its own would write it, not to what is printed."""
+    configure_logs(Settings())
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from managed.domain.jobs import JobStatus
 from managed.lab.helpdesk_stand_in import ZammadStandIn
 from managed.wiring import utc_now
 from tests.integration.tickets.conftest import Desk
+from tests.support.waiting import wait_until
 from workers import schedule
 from workers.replies import TicketReplies
 
@@ -103,7 +104,11 @@ def test_the_clock_ends_requests_and_sends_answers(
     monkeypatch.setattr(schedule, "send", lambda *_: None)
     request_id = patched(desk)
     schedule.Clock(desk.installation).tick()
-    assert desk.request(request_id)["reply"]["state"] == "sent"
+    wait_until(
+        lambda: desk.request(request_id)["reply"]["state"] == "sent",
+        timeout=60,
+        what="the answer is sent beside the clock's other duties",
+    )
     assert len(listening.articles) == 1
 
 

@@ -94,6 +94,19 @@ def test_a_token_never_makes_a_wider_one() -> None:
         granted_scopes(admin, ANNA, frozenset({Permission.PAUSE}))
 
 
+def test_a_limited_token_makes_nobody_a_wider_one() -> None:
+    narrow = Principal(
+        "u9", "joe@example.org", Role.ADMIN, None, frozenset({Permission.USERS, Permission.TOKENS})
+    )
+    assert granted_scopes(narrow, KIM, None) == {Permission.TOKENS}
+    with pytest.raises(Forbidden):
+        granted_scopes(narrow, KIM, frozenset({Permission.PAUSE}))
+    for role in Role:
+        with pytest.raises(Forbidden):
+            narrow.require_role(role)
+    Principal("u9", "joe@example.org", Role.ADMIN).require_role(Role.ADMIN)
+
+
 def chain(length: int) -> list[AuditEntry]:
     entries: list[AuditEntry] = []
     previous = FIRST_HASH
