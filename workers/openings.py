@@ -77,7 +77,7 @@ class Openings:
                     server.server_id,
                     kind,
                     opening,
-                    self._refusals.pop((server.server_id, kind, opening), unexplained),
+                    self._refusals.get((server.server_id, kind, opening), unexplained),
                     now,
                 )
                 for server, _ in covers

@@ -176,7 +176,10 @@ def _require_our_page(request: Request) -> None:
 
 async def _form(request: Request) -> Form:
     given = await request.form(max_files=0, max_fields=_MOST_FIELDS)
-    return {name: value for name, value in given.items() if isinstance(value, str)}
+    texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    if any("\0" in value for value in texts.values()):
+        raise InvalidInput("a field holds a character that no text has")
+    return texts
 
 
 def _to_sign_in(request: Request, error: Unauthorized) -> Response:

@@ -20,6 +20,8 @@ Address = IPv4Address | IPv6Address
 
 _LONGEST_URL: Final = 2000
 _TRANSLATED: Final = IPv6Network("64:ff9b::/96")
+# Python takes these for public: local NAT64, site-local addresses, IPv4 written as IPv6.
+_OF_OWN_NETWORKS: Final = tuple(map(IPv6Network, ("64:ff9b:1::/48", "fec0::/10", "::/96")))
 
 
 def signature(secret: Secret, at: datetime, body: bytes) -> str:
@@ -56,7 +58,8 @@ def address_refusal(address: Address, *, may_be_private: bool) -> str | None:
     reached = _reached(address)
     if reached.is_multicast or reached.is_unspecified:
         return f"{address} is no host's address"
-    if may_be_private or reached.is_global:
+    is_ours = any(reached in network for network in _OF_OWN_NETWORKS)
+    if may_be_private or (reached.is_global and not is_ours):
         return None
     return f"{address} is a private address"
 

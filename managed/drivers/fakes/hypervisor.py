@@ -163,12 +163,6 @@ class FakeHypervisor:
             if server.rescue is not None:
                 server.rescue, server.power = None, PowerState.STOPPED
 
-    def guest_powers_off(self, server_id: str) -> None:
-        """The guest powers itself off, or its process on the node dies."""
-        with self._lock:
-            server = self._server(server_id)
-            server.rescue, server.power = None, PowerState.STOPPED
-
     def rescue_of(self, server_id: str) -> RescueBoot | None:
         """What the running rescue session was booted with."""
         return self._server(server_id).rescue

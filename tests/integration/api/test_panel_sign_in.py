@@ -310,3 +310,8 @@ def test_sessions_past_their_time_are_forgotten(
     sign_in(kim)
     with writing(bench.installation.database) as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM panel_sessions").scalar() == 1
+
+
+def test_a_character_that_no_text_has_is_refused(bench: ApiBench) -> None:
+    with browser(bench.app) as stranger:
+        assert sign_in(stranger, email="a\0b@example.org") == 422

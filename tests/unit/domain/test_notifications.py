@@ -167,6 +167,9 @@ def test_public_addresses_are_called(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
+        "64:ff9b:1::a00:1",
+        "fec0::1",
+        "::127.0.0.1",
         "127.0.0.1",
         "10.0.0.1",
         "172.16.0.1",
