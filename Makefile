@@ -55,7 +55,7 @@ kill-matrix: root setup  ## Kill every part at every step of patch and backup; w
 
 .PHONY: test-fast
 test-fast: PROCESSES = 3
-test-fast: root setup  ## Run all tests that need no VM (about 5 minutes on two cores)
+test-fast: root setup  ## Run all tests that need no VM (about 10 minutes on two cores)
 	@$(PYTEST) -m "not vm and not slow"
 
 .PHONY: compose-test
