@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -83,6 +84,7 @@ class _Numbers(Collector):
             self._age(numbers.paused_since),
         )
         yield from self._backups()
+        yield from self._self_backup()
 
     def _open_jobs(self) -> Metric:
         family = GaugeMetricFamily(
@@ -110,6 +112,19 @@ class _Numbers(Collector):
             "managed_servers_never_backed_up",
             "Servers without any verified backup.",
             backups.never,
+        )
+
+    def _self_backup(self) -> Iterator[Metric]:
+        state = self._numbers.self_backup
+        yield _gauge(
+            "managed_self_backup_age_seconds",
+            "Age of the newest good copy of the control plane; infinite without one.",
+            self._age(state.last_good_at) if state.last_good_at else math.inf,
+        )
+        yield _gauge(
+            "managed_self_backup_failed",
+            "Has the last try to copy the control plane failed? 1 or 0.",
+            float(bool(state.last_error)),
         )
 
     def _age(self, since: datetime | None) -> float:

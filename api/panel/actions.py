@@ -9,11 +9,10 @@ from typing import Final
 from api.dependencies import Services
 from api.panel.route import Visitor
 from api.requests import JobRequest, NewBackup, NewCheck, NewPower
+from api.submission import job_refusal
 from managed.domain.access import permission_for
-from managed.domain.customers import plan_refusal
 from managed.domain.jobs import JobKind
 from managed.domain.servers import Server
-from managed.domain.submissions import submission_refusal
 
 
 class Action(StrEnum):
@@ -74,13 +73,11 @@ class Offer:
 
 def offers(services: Services, visitor: Visitor, server: Server) -> list[Offer]:
     """What the visitor may ask for on this server."""
-    plan = services.customers.plan_of(server)
-    session = services.sessions.current(server.server_id)
     found = []
     for action in Action:
         kind = JobKind(action.job.kind)
         if not visitor.may(permission_for(kind)):
             continue
-        refusal = plan_refusal(server, plan, kind) or submission_refusal(server, kind, session)
+        refusal = job_refusal(services, server, kind)
         found.append(Offer(action, refusal.message if refusal else ""))
     return found

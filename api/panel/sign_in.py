@@ -6,6 +6,7 @@ import math
 from http import HTTPStatus
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
@@ -39,6 +40,8 @@ from managed.domain.sign_in import (
 )
 from managed.storage import audit
 from managed.storage.database import writing
+
+log = structlog.get_logger()
 
 open_router = APIRouter(prefix="/panel", route_class=OpenPageRoute, include_in_schema=False)
 router = APIRouter(prefix="/panel", route_class=PageRoute, include_in_schema=False)
@@ -83,6 +86,7 @@ def sign_in(request: Request, services: ServicesDependency, fields: FormDependen
         return _refused(request, HTTPStatus.TOO_MANY_REQUESTS, problem, headers)
     user = _user(services, email, fields.get("password", ""))
     if user is None:
+        log.warning("sign_in_refused", address=address)
         return _refused(request, HTTPStatus.FORBIDDEN, _WRONG)
     throttle.succeeded(email, address)
     name, is_secure = session_cookie(request)
@@ -107,11 +111,15 @@ def sign_in(request: Request, services: ServicesDependency, fields: FormDependen
 
 
 @router.post("/sign-out", dependencies=[permits(None)])
-def sign_out(request: Request, services: ServicesDependency) -> Response:
+def sign_out(
+    request: Request, services: ServicesDependency, visitor: VisitorDependency
+) -> Response:
     """The session ends here, whatever the browser keeps of it."""
     name, is_secure = session_cookie(request)
+    user = visitor.user
     with writing(services.database) as connection:
         services.panel_access.end_session(connection, request.cookies.get(name, ""))
+        audit.record(connection, Deed(services.clock(), user.email, "sign_out", user.user_id))
     answer = RedirectResponse(SIGN_IN, HTTPStatus.SEE_OTHER)
     answer.delete_cookie(name, path="/", secure=is_secure, httponly=True, samesite="lax")
     return answer

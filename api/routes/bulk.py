@@ -18,7 +18,7 @@ from api.idempotency import Answer, IdempotencyKey, Once, once
 from api.routes._common import cut, problems, server_of
 from api.routes._filters import customer_id_of, node_id_of, plan_id_of
 from api.schemas import JobDetailView
-from api.submission import refusal_of, submit_within
+from api.submission import Submission, prepared, submit_within
 from managed.domain.access import Permission, permission_for
 from managed.domain.errors import Conflict, ManagedError, NotFound, Unavailable
 from managed.domain.jobs import JobKind
@@ -115,12 +115,12 @@ def _filtered(services: Services, caller: Caller, body: BulkJobs) -> Sequence[Se
 
 def _tried(services: Services, caller: Caller, server: Server, body: BulkJobs) -> BulkItemView:
     """As if it were asked for; all of it is rolled back."""
-    refusal = refusal_of(services, caller, server, body.job)
+    asked = prepared(services, caller, server, body.job)
     try:
         with writing(services.database) as connection:
             attempt = connection.begin_nested()
             try:
-                submit_within(services, caller, connection, server, body.job, refusal)
+                submit_within(services, caller, connection, asked)
             finally:
                 attempt.rollback()
     except Unavailable:
@@ -136,14 +136,14 @@ def _asked(whole: Once, server: Server, body: BulkJobs) -> BulkItemView:
     key = hashlib.sha256(f"{whole.key}\0{server.server_id}".encode()).hexdigest()
     one = replace(whole, key=key if whole.key else None, action="submit_job")
 
-    def submit(connection: Connection, refusal: ManagedError | None) -> Answer:
-        job = submit_within(services, caller, connection, server, body.job, refusal)
+    def submit(connection: Connection, asked: Submission) -> Answer:
+        job = submit_within(services, caller, connection, asked)
         facts = {"kind": job.kind.value, "name": server.name, "bulk": True}
         view = JobDetailView.of(job)
         return Answer(202, view, "", job.job_id, server.server_id, facts)
 
     try:
-        document, _ = one.outcome(lambda: refusal_of(services, caller, server, body.job), submit)
+        document, _ = one.outcome(lambda: prepared(services, caller, server, body.job), submit)
     except (Conflict, NotFound) as error:
         return BulkItemView.refused(server.name, server.server_id, error)
     made = document["body"]

@@ -208,16 +208,14 @@ def change_window(
     started goes on.
     """
 
-    def prepare() -> Window:
-        found = services.windows.get(str(window_id))
-        given = body.model_dump(exclude_none=True)
-        changed = replace(found, **given, created_at=services.clock())
+    given = body.model_dump(exclude_none=True)
+
+    def change(connection: Connection, found: Window) -> Answer:
+        present = services.windows.locked(connection, found.window_id)
+        changed = replace(present, **given, created_at=services.clock())
         checked_zone(changed.zone)
         checked_rule(changed.rule, changed.starts_on)
         checked_minutes(changed.minutes)
-        return changed
-
-    def change(connection: Connection, changed: Window) -> Answer:
         services.windows.change(connection, changed)
         view = WindowView.of(changed, services.clock())
         facts = _changed(body.model_dump(mode="json", exclude_none=True))
@@ -225,7 +223,9 @@ def change_window(
             200, view, subject=changed.owner_id, facts={"window_id": changed.window_id, **facts}
         )
 
-    return once(services, caller, None, request, body).answer(prepare, change)
+    return once(services, caller, None, request, body).answer(
+        lambda: services.windows.get(str(window_id)), change
+    )
 
 
 def _changed(given: dict[str, Any]) -> dict[str, Json]:

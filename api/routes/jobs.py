@@ -32,12 +32,11 @@ from api.routes._common import (
 from api.routes._filters import OfCustomer, customer_id_of
 from api.schemas import EventsView, EventView, JobDetailView, JobView
 from api.sse import Followers, event_stream
-from api.submission import refusal_of, submit_within
+from api.submission import Submission, prepared, submit_within
 from api.views import Page
 from managed.domain.access import Permission, permission_for
-from managed.domain.errors import InvalidInput, ManagedError
+from managed.domain.errors import InvalidInput
 from managed.domain.jobs import Job, JobKind, JobStatus
-from managed.domain.servers import Server
 from managed.storage.following import progress_of
 
 router = APIRouter(prefix="/v1", tags=["jobs"], route_class=GuardedRoute)
@@ -85,20 +84,18 @@ def submit_job(
     """
     caller.principal.require(permission_for(JobKind(body.kind)))
 
-    def prepare() -> tuple[Server, ManagedError | None]:
-        found = server_of(services, caller, server)
-        return found, refusal_of(services, caller, found, body)
+    def prepare() -> Submission:
+        return prepared(services, caller, server_of(services, caller, server), body)
 
-    def submit(connection: Connection, prepared: tuple[Server, ManagedError | None]) -> Answer:
-        found, refusal = prepared
-        job = submit_within(services, caller, connection, found, body, refusal)
+    def submit(connection: Connection, asked: Submission) -> Answer:
+        job = submit_within(services, caller, connection, asked)
         return Answer(
             202,
             JobDetailView.of(job),
             f"/v1/jobs/{job.job_id}",
             job.job_id,
-            found.server_id,
-            {"kind": job.kind.value, "name": found.name},
+            job.server_id,
+            {"kind": job.kind.value, "name": asked.server.name},
         )
 
     return once(services, caller, idempotency_key, request, body).answer(prepare, submit)

@@ -135,20 +135,34 @@ def remove_notification_target(
 
 @router.post(
     "/notification-targets/{target_id}/test",
+    response_model=TrialView,
     responses=problems(404),
     dependencies=[permits(Permission.NOTIFICATIONS_WRITE)],
 )
-def try_notification_target(target_id: TargetReference, services: ServicesDependency) -> TrialView:
+def try_notification_target(
+    target_id: TargetReference,
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+) -> JSONResponse:
     """Send a test message now, and say whether it was taken. It is not tried again. Few are sent at
     once: who is tested may be silent for long.
     """
-    target = services.targets.get(str(target_id))
-    if not _TRIALS.acquire(blocking=False):
-        raise Unavailable("other targets are being tested", retry_after=_LONG_TRIAL_SECONDS)
-    try:
-        return TrialView.of(_trial_failure(services, target))
-    finally:
-        _TRIALS.release()
+
+    def attempt() -> tuple[Target, NotDelivered | None]:
+        target = services.targets.get(str(target_id))
+        if not _TRIALS.acquire(blocking=False):
+            raise Unavailable("other targets are being tested", retry_after=_LONG_TRIAL_SECONDS)
+        try:
+            return target, _trial_failure(services, target)
+        finally:
+            _TRIALS.release()
+
+    def enter(_: Connection, tried: tuple[Target, NotDelivered | None]) -> Answer:
+        target, failure = tried
+        return Answer(200, TrialView.of(failure), subject=target.target_id, facts=_facts(target))
+
+    return once(services, caller, None, request, None).answer(attempt, enter)
 
 
 @router.get(

@@ -16,17 +16,15 @@ from api.idempotency import Answer, IdempotencyKey, once
 from api.routes._common import Limit, Reference, cut, problems, server_of
 from api.routes.customers import Reference as CustomerReference
 from api.routes.customers import customer_of
+from api.submission import Backup, job_refusal
 from api.ticket_requests import Approval, Refusal
 from api.ticket_views import REQUEST_ID, RequestDetailView, RequestView
 from api.views import Page
 from managed.domain.access import Permission, permission_for
-from managed.domain.customers import plan_refusal
 from managed.domain.errors import Conflict, InvalidInput, ManagedError
-from managed.domain.file_restores import checked_paths as restorable_paths
 from managed.domain.replies import refusal_text, reply_to
 from managed.domain.requests import (
     Action,
-    ActionKind,
     Decision,
     RequestStatus,
     approval_refusal,
@@ -36,7 +34,6 @@ from managed.domain.requests import (
 )
 from managed.domain.requests import Request as TicketRequest
 from managed.domain.servers import Server
-from managed.domain.submissions import restore_refusal, submission_refusal
 from managed.domain.tickets import ownership_refusal
 from managed.storage.replies import reply_of
 
@@ -245,13 +242,5 @@ def _server(services: Services, caller: Caller, request: TicketRequest, body: Ap
 
 
 def _job_refusal(services: Services, server: Server, action: Action) -> ManagedError | None:
-    kind = job_kind_for(action)
-    session = services.sessions.current(server.server_id)
-    refusal: ManagedError | None = plan_refusal(server, services.customers.plan_of(server), kind)
-    refusal = refusal or submission_refusal(server, kind, session)
-    if refusal is None and action.kind.is_restore:
-        records = services.catalogue.of_server(server.server_id)
-        refusal = restore_refusal(server, records, None, action.as_of, kind)
-    if action.kind is ActionKind.RESTORE_FILES:
-        restorable_paths(action.paths)
-    return refusal
+    backup = Backup(server, None, action.as_of, action.paths) if action.kind.is_restore else None
+    return job_refusal(services, server, job_kind_for(action), backup)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from managed.domain.errors import CopyDamaged, InvalidInput, Json
 
@@ -87,11 +87,13 @@ def manifest_from_json(document: Mapping[str, Json]) -> CopyManifest:
             f"the copy has format {document.get('format')}; this version reads format {FORMAT}",
             hint="Restore it with the version of managed that made it, or a newer one.",
         )
-    values = {name: value for name, value in document.items() if name != "format"}
-    for name in ("taken_at", "first_event_at"):
-        moment = values[name]
-        values[name] = datetime.fromisoformat(str(moment)) if moment else None  # type: ignore[assignment]
-    return CopyManifest(**values)  # type: ignore[arg-type]
+    moments = {
+        name: datetime.fromisoformat(str(document[name])) if document[name] else None
+        for name in ("taken_at", "first_event_at")
+    }
+    values: dict[str, Any] = {**document, **moments}
+    del values["format"]
+    return CopyManifest(**values)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Select, and_, case, func, select, text
 
+from managed.domain.copies import SelfBackupState
 from managed.domain.customers import PlanKind
 from managed.domain.servers import ServerStatus
 from managed.storage.beginning import may_begin
+from managed.storage.copies.state import state_within
 from managed.storage.database import reading
 from managed.storage.tables import jobs, missed_windows, pause, plans, servers, snapshots
 
@@ -52,6 +54,7 @@ class Numbers:
     overdue_questions: int
     missed_windows: Mapping[str, int]
     backups: BackupNumbers
+    self_backup: SelfBackupState
     paused_since: datetime | None
 
 
@@ -68,6 +71,7 @@ def read_numbers(engine: Engine, now: datetime) -> Numbers:
             overdue_questions=queue.overdue,
             missed_windows={row.job_kind: row.number for row in connection.execute(_missed(now))},
             backups=_backups(connection, now),
+            self_backup=state_within(connection),
             paused_since=connection.execute(select(pause.c.since)).scalar_one_or_none(),
         )
 
@@ -112,7 +116,12 @@ def _backups(connection: Connection, now: datetime) -> BackupNumbers:
     """One look at the index of its snapshots for each server on a managed plan."""
     newest = (
         select(snapshots.c.time)
-        .where(snapshots.c.server_id == servers.c.id, snapshots.c.verified_at.is_not(None))
+        .where(
+            snapshots.c.server_id == servers.c.id,
+            snapshots.c.verified_at.is_not(None),
+            # What was taken of some paths before a restore is no backup of the server.
+            snapshots.c.paths.is_(None),
+        )
         .order_by(snapshots.c.time.desc())
         .limit(1)
         .scalar_subquery()

@@ -57,10 +57,7 @@ class Windows:
         kind, NotFound when there is no such owner.
         """
         if _of_owner(connection, window) is not None:
-            raise AlreadyExists(
-                f"this {window.owner} has a window for {window.job_kind} already",
-                hint="Change that one, or remove it first.",
-            )
+            raise _has_one(window)
         try:
             with connection.begin_nested():
                 connection.execute(
@@ -76,7 +73,17 @@ class Windows:
                     )
                 )
         except IntegrityError as error:
+            if _of_owner(connection, window) is not None:
+                raise _has_one(window) from error
             raise NotFound(f"there is no {window.owner} {window.owner_id}") from error
+
+    def locked(self, connection: Connection, window_id: str) -> Window:
+        """As it is now; nobody else changes it until the caller's transaction ends. NotFound."""
+        query = select(windows).where(windows.c.id == window_id).with_for_update()
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no window {window_id}", window_id=window_id)
+        return _window(row)
 
     def change(self, connection: Connection, window: Window) -> None:
         """NotFound when it has gone meanwhile."""
@@ -221,6 +228,13 @@ class Windows:
 def pause_within(connection: Connection) -> Pause | None:
     row = connection.execute(select(pause)).one_or_none()
     return Pause(row.reason, row.by, row.since) if row else None
+
+
+def _has_one(window: Window) -> AlreadyExists:
+    return AlreadyExists(
+        f"this {window.owner} has a window for {window.job_kind} already",
+        hint="Change that one, or remove it first.",
+    )
 
 
 def _of_owner(connection: Connection, window: Window) -> str | None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from managed.domain.connections import KeyPair
 from managed.domain.copies import KeepRule
-from managed.domain.errors import InvalidInput, MissingRequirement
+from managed.domain.errors import InvalidInput
 from managed.domain.notifications import TargetKind
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.domain.servers import Node
@@ -127,8 +127,6 @@ class Outside(Records):
 
     def _require_bucket(self) -> None:
         """NotFound when the store answers and has no such bucket."""
-        if not self.settings.s3_endpoint:
-            raise MissingRequirement("no bucket is set", hint="MANAGED_S3_ENDPOINT is its server.")
         self._probed_bucket.keys("readiness/")
 
     @cached_property

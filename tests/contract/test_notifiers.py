@@ -21,10 +21,10 @@ from managed.domain.secrets import Secret
 from managed.drivers.fakes.notifications import FakeNotifier
 from managed.drivers.notifications.email import EmailNotifier, Tls
 from managed.drivers.notifications.webhooks import WebhookNotifier
+from managed.lab.ports import free_port
 from managed.ports import Notifier
 from tests.support.certificates import OwnCertificate, own_certificate
 from tests.support.mail_server import Mailbox, mail_server
-from tests.support.storage import free_port
 from tests.support.webhook_receiver import StandInReceiver, serving
 
 KEY = Secret("a-webhook-key")

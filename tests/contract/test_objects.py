@@ -12,9 +12,10 @@ from managed.domain.errors import InvalidInput, NotFound, ObjectStoreUnavailable
 from managed.domain.secrets import Secret
 from managed.drivers.fakes.objects import FakeObjectStore
 from managed.drivers.s3 import S3ObjectStore, S3Settings
+from managed.lab.ports import free_port
 from managed.lab.s3_server import S3ServerSettings, s3_server_command, s3_server_environment
 from managed.ports import ObjectStore
-from tests.support.storage import free_port, s3_bucket
+from tests.support.storage import s3_bucket
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from images.build import DEFAULT_OUTPUT, current_recipe_hash
 from images.rescue import RESCUE_COMMAND_LINE, SERIAL_CONFIGURATION, SERIAL_ROOT
 from images.store import BuiltImage, ImageName, built_image
 from managed.drivers.libvirt.domain_xml import EMULATED_KERNEL_OPTIONS
+from managed.lab.ports import free_port
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(420)]
 
@@ -95,12 +96,6 @@ def configuration_disk(members: dict[str, bytes]) -> bytes:
             archive.addfile(entry, io.BytesIO(content))
     data = stream.getvalue()
     return data + b"\0" * (-len(data) % MEBIBYTE)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def disk(path: Path, serial: str, *, read_only: bool) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -27,16 +26,11 @@ from managed.drivers.fakes.hypervisor import FakeHypervisor
 from managed.drivers.libvirt import Acceleration, LibvirtHypervisor, LibvirtNode
 from managed.drivers.libvirt.domain_xml import SERVER_DISK_ALIAS
 from managed.lab.libvirtd import SESSION_URI, PrivateLibvirtd
+from managed.lab.ports import free_port
 from managed.ports import Hypervisor, RescueBoot
 from tests.support.clean_after import cleaned_after_death
 
 IMAGES = Path(__file__).parents[2] / "var" / "images"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def new_spec(disk_gib: int = 2) -> ServerSpec:

@@ -13,8 +13,8 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from managed.domain.secrets import Secret
 from managed.drivers.notifications.email import MailSettings, Tls
+from managed.lab.ports import free_port
 from tests.support.certificates import OwnCertificate
-from tests.support.storage import free_port
 
 USER, PASSWORD = "managed", "a-mail-password"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx
 
+from managed.lab.ports import free_port
 from managed.settings import Settings
 from managed.wiring import Installation, open_installation, prepare_installation
-from tests.support.storage import free_port
 from tests.support.waiting import wait_until
 
 SECONDS = 90.0

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.support.storage import free_port
+from managed.lab.ports import free_port
 from tests.support.waiting import wait_until
 
 

@@ -33,6 +33,7 @@ from managed.drivers.restic.commands import REPOSITORIES, ResticSettings
 from managed.drivers.restic.crypto import Key, opened_key_file
 from managed.drivers.restic.repositories import ResticRepositories
 from managed.drivers.s3 import S3ObjectStore, S3Settings
+from managed.lab.ports import free_port
 from managed.lab.s3_server import S3ServerSettings, s3_server
 from managed.ports import Clock
 from tests.support.restic_objects import key_file, with_new_id
@@ -50,13 +51,6 @@ def restic_binary() -> Path:
         return Path(named)
     build_images([ImageName.RESTIC], IMAGES, lambda _line: None, force=False)
     return IMAGES / "restic" / "restic"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def self_signed_certificate(

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import SecretStr
 
 from api.metrics import Metrics
+from managed.domain.copies import SelfBackupState
 from managed.domain.secrets import Secret
 from managed.settings import MAY_STAND_IN_A_FILE, Settings
 from managed.storage.numbers import BackupNumbers, Numbers
@@ -57,6 +58,7 @@ def told_metrics() -> set[str]:
         overdue_questions=0,
         missed_windows={"patch": 1},
         backups=backups,
+        self_backup=SelfBackupState(last_error="the bucket is away"),
         paused_since=None,
     )
     registry = CollectorRegistry()

@@ -18,10 +18,7 @@ class SelfBackupRecord:
 
     def state(self) -> SelfBackupState:
         with reading(self._engine) as connection:
-            row = connection.execute(select(self_backup)).one_or_none()
-        if row is None:
-            return SelfBackupState()
-        return SelfBackupState(row.last_good, row.last_good_at, row.last_try_at, row.last_error)
+            return state_within(connection)
 
     def note_good(self, name: str, taken_at: datetime, now: datetime) -> None:
         with writing(self._engine) as connection:
@@ -30,6 +27,13 @@ class SelfBackupRecord:
     def note_failure(self, error: str, now: datetime) -> None:
         with writing(self._engine) as connection:
             _keep(connection, last_error=error, last_try_at=now)
+
+
+def state_within(connection: Connection) -> SelfBackupState:
+    row = connection.execute(select(self_backup)).one_or_none()
+    if row is None:
+        return SelfBackupState()
+    return SelfBackupState(row.last_good, row.last_good_at, row.last_try_at, row.last_error)
 
 
 def note_good_within(connection: Connection, name: str, taken_at: datetime, now: datetime) -> None:

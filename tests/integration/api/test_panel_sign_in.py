@@ -150,10 +150,12 @@ def test_every_sign_in_has_a_new_session_and_ends_the_one_before(kim: Browser) -
     assert not is_signed_in(kim)
 
 
-def test_signing_out_ends_the_session_on_the_server(kim: Browser) -> None:
+def test_signing_out_ends_the_session_on_the_server(kim: Browser, bench: ApiBench) -> None:
     sign_in(kim)
     cookie = kim.http.cookies["managed-session"]
     assert kim.post("/panel/sign-out", {"csrf": kim.csrf()}).status_code == 303
+    (last,) = bench.installation.audit.find(limit=1)
+    assert (last.deed.actor, last.deed.action) == ("kim@example.org", "sign_out")
     assert not is_signed_in(kim)
     assert "managed-session" not in kim.http.cookies
     kim.http.cookies.set("managed-session", cookie)

@@ -52,7 +52,9 @@ def place(bench: JobBench, name: str, plan: Plan) -> str:
     return server_id
 
 
-def back_up(bench: JobBench, server_id: str, *, verified: bool) -> None:
+def back_up(
+    bench: JobBench, server_id: str, *, verified: bool, paths: tuple[str, ...] = ()
+) -> None:
     job = bench.submit(JobKind.BACKUP, server_id=server_id)
     bench.queue.cancel(job.job_id, "only its record is needed", bench.clock())
     claimed = bench.store.claim(job.job_id, "w", bench.clock(), timedelta(minutes=1))
@@ -61,7 +63,9 @@ def back_up(bench: JobBench, server_id: str, *, verified: bool) -> None:
     kept, catalogue = KeptObject("k", "0" * 64), Catalogue(bench.database)
     snapshot_id = job.job_id.replace("-", "") * 2
     catalogue.add(
-        SnapshotRecord(snapshot_id, server_id, job.job_id, bench.clock(), 1, 1, kept, kept)
+        SnapshotRecord(
+            snapshot_id, server_id, job.job_id, bench.clock(), 1, 1, kept, kept, paths=paths
+        )
     )
     if verified:
         catalogue.mark_verified(snapshot_id, {}, bench.clock())
@@ -124,6 +128,14 @@ def test_only_verified_backups_of_managed_servers_count(bench: JobBench) -> None
     assert found.oldest == START + timedelta(hours=20)
 
 
+def test_what_was_taken_of_some_paths_before_a_restore_is_no_backup(bench: JobBench) -> None:
+    server = place(bench, "1", PLAN)
+    back_up(bench, server, verified=True, paths=("/etc/nginx",))
+    assert numbers(bench).backups.never == 1
+    back_up(bench, server, verified=True)
+    assert numbers(bench).backups.never == 0
+
+
 def test_missed_windows_of_the_last_day_are_counted_by_kind(bench: JobBench) -> None:
     windows, now = Windows(bench.database), bench.clock()
     for hours, kind in (
@@ -148,7 +160,7 @@ def test_however_many_ask_the_database_is_asked_once_in_a_while(bench: JobBench)
 
     answers = {metrics.text() for _ in range(20)}
     assert len(answers) == 1
-    assert len([line for line in statements if line.startswith("SELECT")]) == 5
+    assert len([line for line in statements if line.startswith("SELECT")]) == 6
 
 
 @pytest.mark.integration

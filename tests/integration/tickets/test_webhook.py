@@ -12,14 +12,18 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
+from sqlalchemy import text
 
 from managed.domain.errors import InvalidInput
+from managed.domain.requests import Decision
 from managed.lab.helpdesk_stand_in import SECRET, headers, payload, signature
 from managed.settings import Settings
+from managed.storage.database import reading, writing
 from managed.wiring import Installation, open_installation
 from tests.integration.api.conftest import ApiBench
 from tests.integration.api.test_refusals import problem
 from tests.integration.tickets.conftest import Desk
+from tests.support.waiting import wait_until
 
 RESTORE = "Please restore /var/www/shop as of yesterday 18:00."
 
@@ -340,3 +344,28 @@ def test_secrets_come_from_files_and_bad_ones_stop_the_service(
     monkeypatch.delenv("MANAGED_ZAMMAD_WEBHOOK_SECRET_FILE")
     with pytest.raises(InvalidInput, match="no time zone"):
         _ = installation(tickets_zone="Berlin").tickets_zone
+
+
+def test_an_article_that_comes_while_staff_decides_is_not_lost(desk: Desk) -> None:
+    """It is no note on a request that nobody looks at any more."""
+    if desk.installation.database.dialect.name != "postgresql":
+        pytest.skip("SQLite lets one transaction after the other write")
+    request = desk.ask("please update now")
+    requests = desk.installation.requests
+    with ThreadPoolExecutor(1) as helpdesk:
+        with writing(desk.installation.database) as connection:
+            present = requests.locked(connection, request["id"])
+            coming = helpdesk.submit(desk.deliver, "Please restore /var/www instead")
+            wait_until(lambda: someone_waits(desk), timeout=30, what="the article waits")
+            decision = Decision("kim", desk.installation.clock(), reason="not today")
+            requests.refuse(connection, present, decision, None)
+        told = coming.result(30).json()
+    assert told["outcome"] == "request"
+    assert told["request_id"] != request["id"]
+
+
+def someone_waits(desk: Desk) -> bool:
+    """Does a transaction of this database wait for another one's lock?"""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with reading(desk.installation.database) as connection:
+        return bool(connection.execute(text(query)).scalar_one())

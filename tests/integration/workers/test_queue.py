@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine as Database
 
+from managed.lab.ports import free_port
 from managed.settings import Settings
 from managed.wiring import Installation
 from tests.support.jobs import JobBench
-from tests.support.storage import free_port
 from workers import queue
 from workers.app import celery_app
 from workers.queue import send_all
