@@ -82,9 +82,7 @@ class TicketReplies:
         log.info("request_ended", request_id=request.request_id, status=status)
 
     def _try(self, helpdesk: Helpdesk, stored: StoredReply, now: datetime) -> bool:
-        """Does the helpdesk answer? One that does not is left in peace for a while: the clock's
-        other duties would wait for it again and again.
-        """
+        """Does the helpdesk answer? One that does not is left in peace for a while."""
         reply, replies = stored.reply, self._installation.replies
         try:
             found = helpdesk.find_reply(reply) if stored.attempts else None
