@@ -98,10 +98,11 @@ def test_a_server_that_takes_nothing_is_given_up(cell: Cell) -> None:
             yield bytes(1_000_000)
 
     with pytest.raises(ServerUnreachable, match="time is up"):
-        SshTransfers().send(cell.endpoint, ("sleep", "600"), endless(), timeout=2)
+        SshTransfers().send(cell.endpoint, ("sleep", "601.25"), endless(), timeout=2)
     shell = SshShell()
+    search = ("pgrep", "-f", "[s]leep 601.25")
     wait_until(
-        lambda: shell.run(cell.endpoint, ("pgrep", "-x", "sleep")).exit_status == 1,
+        lambda: shell.run(cell.endpoint, search).exit_status == 1,
         timeout=30,
         what="the command has ended there",
     )
