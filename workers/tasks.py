@@ -41,8 +41,6 @@ def run_job(job_id: str) -> None:
     with structlog.contextvars.bound_contextvars(job_id=job_id):
         end = _engine().run(job_id)
         log.info("job_let_go", reason=end)
-        if end is RunEnd.ENDED:
-            tell_worker(_installation().queue.job(job_id))
         if end is RunEnd.RELEASED:
             send(_installation(), job_id)
 
@@ -58,6 +56,7 @@ def _engine() -> Engine:
     return installation.engine(
         owner=f"{socket.gethostname()}:{os.getpid()}",
         send=lambda job_id: send(installation, job_id),
+        ended=tell_worker,
         stopping=_stopping.is_set,
     )
 

@@ -19,7 +19,15 @@ from managed.domain.errors import (
     Unavailable,
     WorkerDied,
 )
-from managed.domain.jobs import GiveUp, Job, JobStatus, RetryPolicy, TryAgain, retry_decision
+from managed.domain.jobs import (
+    GiveUp,
+    Job,
+    JobStatus,
+    RetryPolicy,
+    StepResult,
+    TryAgain,
+    retry_decision,
+)
 
 UNDO_PREFIX = "undo:"
 MOST_WORKER_DEATHS = 5
@@ -83,6 +91,11 @@ def next_action(job: Job, plan: Sequence[StepPlan], now: datetime) -> Action:
                 JobStatus.FAILED, DeadlineExceeded(f"the deadline was {job.deadline:%F %T %Z}")
             )
     return RunStep(step.name)
+
+
+def with_step(job: Job, result: StepResult) -> Job:
+    """The job as it is once this step, or its undo, is on record."""
+    return replace(job, steps=(*job.steps, result))
 
 
 def death_of_workers(job: Job) -> WorkerDied | None:

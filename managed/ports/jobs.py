@@ -78,8 +78,17 @@ class JobStore(Protocol):
         now: datetime,
     ) -> Job: ...
 
-    def finish(self, job: Job, status: JobStatus, now: datetime) -> str | None:
-        """End the job; returns the id of the job that gets its server next, if one waits."""
+    def finish(
+        self,
+        job: Job,
+        status: JobStatus,
+        now: datetime,
+        last: StepResult | None = None,
+        warnings: Sequence[str] = (),
+    ) -> str | None:
+        """End the job, with the end of its last step if that is not on record yet, all or nothing;
+        returns the id of the job that gets its server next, if one waits.
+        """
         ...
 
     def append_events(self, job: Job, new: Sequence[NewEvent]) -> None: ...

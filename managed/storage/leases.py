@@ -233,24 +233,36 @@ class LeasedJobs:
             _insert_step(connection, job, cut_off)
             return job_from_row(row, (*job.steps, cut_off))
 
-    def finish(self, job: Job, status: JobStatus, now: datetime) -> str | None:
-        """End the job and hand its server to the next one that waits for it, in one transaction.
+    def finish(
+        self,
+        job: Job,
+        status: JobStatus,
+        now: datetime,
+        last: StepResult | None = None,
+        warnings: Sequence[str] = (),
+    ) -> str | None:
+        """Record the last step, end the job and hand its server to the next one that waits for it,
+        in one transaction.
 
         Returns that next job's id, to be sent after the commit.
         """
+        ended = NewEvent(now, "job_ended", {"status": status.value})
         with writing(self._engine) as connection:
             lock_server(connection, job.server_id)
             _change(
                 connection,
                 job,
-                [NewEvent(now, "job_ended", {"status": status.value})],
+                [ended] if last is None else [_event_of(last), ended],
                 **NO_STEP,
+                warnings=[*job.warnings, *warnings],
                 status=status.value,
                 finished_at=now,
                 lease_expires_at=None,
                 lease_owner="",
                 holds_server=False,
             )
+            if last is not None:
+                _insert_step(connection, job, last)
             if status is JobStatus.FAILED:
                 note(connection, [failed_job(job, why_given_up(connection, job), now)])
             return hand_over(connection, job.server_id)

@@ -83,7 +83,11 @@ class Installation(Outside):
         )
 
     def engine(
-        self, owner: str, send: Callable[[str], None], stopping: Callable[[], bool]
+        self,
+        owner: str,
+        send: Callable[[str], None],
+        ended: Callable[[Job], None],
+        stopping: Callable[[], bool],
     ) -> Engine:
         """An engine that claims jobs as `owner`."""
         return Engine(
@@ -96,6 +100,7 @@ class Installation(Outside):
             owner=owner,
             lease_for=timedelta(seconds=self.settings.lease_seconds),
             send=send,
+            ended=ended,
             stopping=stopping,
         )
 

@@ -8,8 +8,8 @@ anywhere, the job costs its next holder at most the step that was under way.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
@@ -39,12 +39,14 @@ from managed.domain.progress import (
     BeginUndo,
     Finish,
     RunStep,
+    StepPlan,
     UndoStep,
     after_error,
     death_of_workers,
     for_next_try,
     next_action,
     verdict_after,
+    with_step,
 )
 from managed.ports import ChildProcesses, Clock, JobStore, Stopwatch
 from managed.workflows.heartbeat import Heartbeat
@@ -85,8 +87,9 @@ _MOST_TRIES = 1800
 
 @dataclass(frozen=True)
 class Engine:
-    """`send` tells the workers of a job that may run now; `stopping` asks whether this worker is
-    to stop (then a job is given back between two steps).
+    """`send` tells the workers of a job that may run now, `ended` whoever counts them of one that
+    has come to its end; `stopping` asks whether this worker is to stop (then a job is given back
+    between two steps).
     """
 
     store: JobStore
@@ -98,6 +101,7 @@ class Engine:
     owner: str
     lease_for: timedelta
     send: Callable[[str], None]
+    ended: Callable[[Job], None] = lambda _job: None
     stopping: Callable[[], bool] = lambda: False
 
     def run(self, job_id: str) -> RunEnd:
@@ -162,13 +166,17 @@ class Engine:
                 case RunStep(name):
                     way = _way_of(workflow.step(name))
             with structlog.contextvars.bound_contextvars(step=way.started_as):
-                after = self._try(job, way, heartbeat)
+                after = self._try(job, way, plan, heartbeat)
             if not isinstance(after, Job):
                 return after
             job = after
 
-    def _try(self, job: Job, way: _Way, heartbeat: Heartbeat) -> Job | Closing:
-        """One try of a step or of its undo, recorded when it comes to an end."""
+    def _try(
+        self, job: Job, way: _Way, plan: Sequence[StepPlan], heartbeat: Heartbeat
+    ) -> Job | Closing:
+        """One try of a step or of its undo, recorded when it comes to an end: with the job's own
+        end, if nothing is left to do after it.
+        """
         step = way.step
         with heartbeat.said() as said:
             job = self.store.start_step(job, way.started_as, self.clock(), said)
@@ -187,6 +195,9 @@ class Engine:
             heartbeat.emit("warning", {"step": step.name, "message": warning})
         result = self._step_result(job, step.name, way.done, outcome.result)
         log.info("step_done")
+        match next_action(with_step(job, result), plan, self.clock()):
+            case Finish(status):
+                return partial(self._finish, job, status, result, outcome.warnings)
         with heartbeat.said() as said:
             return self.store.record_step(job, result, outcome.warnings, said)
 
@@ -305,11 +316,19 @@ class Engine:
         self.store.release(job)
         return RunEnd.RELEASED
 
-    def _finish(self, job: Job, status: JobStatus) -> RunEnd:
-        next_job = self.store.finish(job, status, self.clock())
+    def _finish(
+        self,
+        job: Job,
+        status: JobStatus,
+        last: StepResult | None = None,
+        warnings: Sequence[str] = (),
+    ) -> RunEnd:
+        now = self.clock()
+        next_job = self.store.finish(job, status, now, last, warnings)
         if next_job is not None:
             self.send(next_job)
         log.info("job_ended", status=status.value)
+        self.ended(replace(job, status=status, finished_at=now))
         return RunEnd.ENDED
 
 

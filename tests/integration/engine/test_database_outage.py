@@ -29,11 +29,18 @@ class StoreWithOutages(LeasedJobs):
         self.is_taken_over = lambda: None
 
     def record_step(self, *given: Any, **options: Any) -> Job:
+        self._meet_outage()
+        return super().record_step(*given, **options)
+
+    def finish(self, *given: Any, **options: Any) -> str | None:
+        self._meet_outage()
+        return super().finish(*given, **options)
+
+    def _meet_outage(self) -> None:
         if self.outages:
             self.outages -= 1
             self.refused = 2
             raise DatabaseUnavailable("it is away")
-        return super().record_step(*given, **options)
 
     def release(self, *given: Any, **options: Any) -> None:
         if self.refused:
@@ -43,10 +50,10 @@ class StoreWithOutages(LeasedJobs):
         super().release(*given, **options)
 
 
-@pytest.fixture
-def bench(database: Database) -> JobBench:
+@pytest.fixture(params=[("work",), ("work", "rest")], ids=["last", "not-last"])
+def bench(database: Database, request: pytest.FixtureRequest) -> JobBench:
     bench = JobBench(database)
-    bench.workflow(step("work"))
+    bench.workflow(*map(step, request.param))
     return bench
 
 

@@ -15,12 +15,13 @@ from managed.domain.errors import (
     ServerBusy,
     ServerUnreachable,
 )
-from managed.domain.jobs import JobKind, JobStatus, StepStatus
+from managed.domain.jobs import Job, JobKind, JobStatus, StepStatus
 from managed.domain.questions import RunEnded
 from managed.storage.waiting import WaitingJobs
 from managed.workflows.engine import RunEnd
 from managed.workflows.steps import Done, Outcome, StepContext, Wait
 from tests.support.jobs import JobBench, step
+from workers.measures import ended_job
 
 
 @pytest.fixture
@@ -54,6 +55,36 @@ def test_steps_run_in_order_and_leave_their_results(bench: JobBench) -> None:
         "job_submitted",
         *["step_started", "step_done"] * 2,
         "job_ended",
+    ]
+
+
+def test_the_last_steps_warnings_are_kept_with_those_before(bench: JobBench) -> None:
+    bench.workflow(
+        step("first", lambda _: Done(warnings=("one",))),
+        step("last", lambda _: Done(warnings=("two",))),
+    )
+    job = bench.submit()
+    bench.engine().run(job.job_id)
+    assert bench.queue.job(job.job_id).warnings == ("one", "two")
+    assert bench.event_types(job)[-3:] == ["warning", "step_done", "job_ended"]
+
+
+def test_who_counts_jobs_is_told_of_each_once_as_it_is_on_record(bench: JobBench) -> None:
+    def fail(_: StepContext) -> None:
+        raise CommandFailed("exit 1")
+
+    told: list[Job] = []
+    bench.workflow(step("only"))
+    bench.workflow(step("disk", undo=lambda _: None), step("boot", fail), kind=JobKind.BACKUP)
+    for kind in (JobKind.PATCH, JobKind.BACKUP):
+        job = bench.submit(kind)
+        bench.clock.pass_time(seconds=5)
+        for _ in range(2):
+            bench.engine(ended=told.append).run(job.job_id)
+        assert ended_job(told[-1]) == ended_job(bench.queue.job(job.job_id))
+    assert [(job.kind, job.status) for job in told] == [
+        (JobKind.PATCH, JobStatus.SUCCEEDED),
+        (JobKind.BACKUP, JobStatus.FAILED),
     ]
 
 

@@ -42,6 +42,9 @@ WRITES: dict[str, Callable[[LeasedJobs, Job], object]] = {
         job, JobStatus.FAILED, {"code": "odd"}, replace(DONE, status=StepStatus.FAILED), LATER
     ),
     "finish": lambda store, job: store.finish(job, JobStatus.FAILED, LATER),
+    "finish with the last step": lambda store, job: store.finish(
+        job, JobStatus.SUCCEEDED, LATER, DONE, ["odd"]
+    ),
     "append_events": lambda store, job: store.append_events(job, [NewEvent(LATER, "odd", {})]),
 }
 
