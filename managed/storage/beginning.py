@@ -10,7 +10,7 @@ from managed.domain.jobs import HELD_IN_A_PAUSE
 from managed.storage.tables import jobs, pause
 
 
-def may_begin(now: datetime) -> ColumnElement[bool]:
+def may_begin(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """True for jobs that have begun, and for those that may; also for those that were called off,
     which a worker has to end, so that what waits for them gets the server.
     """

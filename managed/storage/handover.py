@@ -6,13 +6,25 @@ same moment would each see the other too late.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import Connection, Engine, and_, select, update
+from sqlalchemy import Connection, Engine, and_, bindparam, select, update
 
 from managed.storage.database import reading, writing
 from managed.storage.tables import jobs, servers
 
 IN_LINE = and_(jobs.c.status == "queued", ~jobs.c.holds_server)
+
+# Made once, as every job's end needs them: making them costs as much as running them.
+_LOCKING: Final = (
+    select(servers.c.status).where(servers.c.id == bindparam("of_server")).with_for_update()
+)
+_HANDING_OVER: Final = (
+    update(jobs)
+    .where(jobs.c.server_id == bindparam("of_server"), IN_LINE)
+    .values(holds_server=True, sent_at=None)
+    .returning(jobs.c.id)
+)
 
 
 def lock_server(connection: Connection, server_id: str) -> str | None:
@@ -20,20 +32,14 @@ def lock_server(connection: Connection, server_id: str) -> str | None:
 
     Always taken before a job's row, so that two transactions never wait for each other.
     """
-    query = select(servers.c.status).where(servers.c.id == server_id).with_for_update()
-    return connection.execute(query).scalar_one_or_none()
+    return connection.execute(_LOCKING, {"of_server": server_id}).scalar_one_or_none()
 
 
 def hand_over(connection: Connection, server_id: str) -> str | None:
     """The job in line, if any, becomes the server's holder; returns its id. The server is locked
     and nobody holds it.
     """
-    return connection.execute(
-        update(jobs)
-        .where(jobs.c.server_id == server_id, IN_LINE)
-        .values(holds_server=True, sent_at=None)
-        .returning(jobs.c.id)
-    ).scalar_one_or_none()
+    return connection.execute(_HANDING_OVER, {"of_server": server_id}).scalar_one_or_none()
 
 
 def hand_over_free_servers(engine: Engine) -> Sequence[str]:

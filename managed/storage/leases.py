@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -56,6 +56,10 @@ NO_STEP: dict[str, Any] = {
     "child": None,
 }
 
+_TIME_OF_JOB: Final = select(jobs.c.created_at, jobs.c.deadline).where(
+    jobs.c.id == bindparam("of_job")
+)
+
 _FREE: dict[str, Any] = {
     "status": "queued",
     "lease_expires_at": None,
@@ -81,33 +85,18 @@ class LeasedJobs:
         its window is over, nor, unless it is urgent, in a pause. A lease that ran out
         in a step tells of a worker that died there.
         """
-        due = or_(jobs.c.next_attempt_at.is_(None), jobs.c.next_attempt_at <= now)
-        free = or_(
-            and_(jobs.c.status == "queued", due),
-            and_(jobs.c.status == "running", jobs.c.lease_expires_at <= now),
-        )
         with writing(self._engine) as connection:
-            asked = connection.execute(
-                select(jobs.c.created_at, jobs.c.deadline).where(jobs.c.id == job_id)
-            ).one_or_none()
+            asked = connection.execute(_TIME_OF_JOB, {"of_job": job_id}).one_or_none()
             if asked is None:
                 return None
-            died = and_(jobs.c.status == "running", jobs.c.started_step != "")
-            from_now = literal(now + (asked.deadline - asked.created_at), jobs.c.deadline.type)
-            row = connection.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.holds_server, free, may_begin(now))
-                .values(
-                    status="running",
-                    lease_owner=owner,
-                    lease_token=jobs.c.lease_token + 1,
-                    lease_expires_at=now + lease_for,
-                    worker_deaths=jobs.c.worker_deaths + case((died, 1), else_=0),
-                    started_at=func.coalesce(jobs.c.started_at, now),
-                    deadline=case((jobs.c.started_at.is_(None), from_now), else_=jobs.c.deadline),
-                )
-                .returning(jobs)
-            ).one_or_none()
+            claim = {
+                "of_job": job_id,
+                "from_now": now,
+                "new_owner": owner,
+                "new_expiry": now + lease_for,
+                "new_deadline": now + (asked.deadline - asked.created_at),
+            }
+            row = connection.execute(_claiming(), claim).one_or_none()
             if row is None:
                 return None
             # Nobody but a holder records steps: there are none before the first one.
@@ -272,6 +261,36 @@ class LeasedJobs:
             _change(connection, job, new)
 
 
+@lru_cache(maxsize=1)
+def _claiming() -> ReturningUpdate[Any]:
+    """The statement that claims a job. Its parameters are of_job, from_now, new_owner, new_expiry
+    and new_deadline, which counts at the first claim.
+    """
+    now = bindparam("from_now", type_=jobs.c.started_at.type)
+    due = or_(jobs.c.next_attempt_at.is_(None), jobs.c.next_attempt_at <= now)
+    free = or_(
+        and_(jobs.c.status == "queued", due),
+        and_(jobs.c.status == "running", jobs.c.lease_expires_at <= now),
+    )
+    died = and_(jobs.c.status == "running", jobs.c.started_step != "")
+    is_first = jobs.c.started_at.is_(None)
+    deadline = bindparam("new_deadline", type_=jobs.c.deadline.type)
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("of_job"), jobs.c.holds_server, free, may_begin(now))
+        .values(
+            status="running",
+            lease_owner=bindparam("new_owner"),
+            lease_token=jobs.c.lease_token + 1,
+            lease_expires_at=bindparam("new_expiry", type_=jobs.c.lease_expires_at.type),
+            worker_deaths=jobs.c.worker_deaths + case((died, 1), else_=0),
+            started_at=func.coalesce(jobs.c.started_at, now),
+            deadline=case((is_first, deadline), else_=jobs.c.deadline),
+        )
+        .returning(jobs)
+    )
+
+
 def _update(connection: Connection, job: Job, **values: Any) -> None:
     if connection.execute(update(jobs).where(_still_ours(job)).values(**values)).rowcount != 1:
         raise _taken_over(job)
@@ -343,16 +362,17 @@ def _event_of(result: StepResult) -> NewEvent:
 
 def _insert_step(connection: Connection, job: Job, result: StepResult) -> None:
     connection.execute(
-        insert(job_steps).values(
-            job_id=job.job_id,
-            name=result.name,
-            phase=UNDO if result.status.is_undo else DO,
-            position=len(job.steps),
-            status=result.status.value,
-            attempt=result.attempt,
-            started_at=result.started_at,
-            finished_at=result.finished_at,
-            result=dict(result.result),
-            error=dict(result.error) if result.error else None,
-        )
+        insert(job_steps),
+        {
+            "job_id": job.job_id,
+            "name": result.name,
+            "phase": UNDO if result.status.is_undo else DO,
+            "position": len(job.steps),
+            "status": result.status.value,
+            "attempt": result.attempt,
+            "started_at": result.started_at,
+            "finished_at": result.finished_at,
+            "result": dict(result.result),
+            "error": dict(result.error) if result.error else None,
+        },
     )
