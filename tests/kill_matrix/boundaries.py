@@ -32,9 +32,7 @@ END $$ LANGUAGE plpgsql;
 
 CREATE OR REPLACE FUNCTION harness.of_job() RETURNS trigger AS $$
 BEGIN
-    IF NEW.finished_at IS NOT NULL AND OLD.finished_at IS NULL THEN
-        PERFORM harness.stand_still(NEW.server_id, 'end');
-    ELSIF NEW.started_step <> OLD.started_step THEN
+    IF NEW.started_step <> OLD.started_step THEN
         PERFORM harness.stand_still(NEW.server_id, 'before ' || NEW.started_step);
     END IF;
     RETURN NEW;
@@ -62,24 +60,23 @@ _OUTAGE_SECONDS = 180.0
 
 class Moment(StrEnum):
     """`before` a step: the one before it is on record, its own beginning is not yet. `while` it
-    waits: the job holds nothing. `after` it: its work is done, and nothing of that is on record.
-    `end`: every step is on record, the job's end is not.
+    waits: the job holds nothing. `after` it: its work is done, and nothing of that is on record;
+    after the last step, the job's end is not either.
     """
 
     BEFORE = "before"
     WHILE = "while"
     AFTER = "after"
-    END = "end"
 
 
 @dataclass(frozen=True)
 class Boundary:
     kind: JobKind
     moment: Moment
-    step: str = ""
+    step: str
 
     def __str__(self) -> str:
-        return f"{self.moment} {self.step}".strip()
+        return f"{self.moment} {self.step}"
 
 
 def boundaries_of(kind: JobKind, waiting: Collection[str]) -> list[Boundary]:
@@ -92,7 +89,7 @@ def boundaries_of(kind: JobKind, waiting: Collection[str]) -> list[Boundary]:
         if step.name in waiting:
             found.append(Boundary(kind, Moment.WHILE, step.name))
         found.append(Boundary(kind, Moment.AFTER, step.name))
-    return [*found, Boundary(kind, Moment.END)]
+    return found
 
 
 class Holder:

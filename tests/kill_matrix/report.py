@@ -36,9 +36,9 @@ many seconds later, and that in the end
 - no lease, no held server, no record of a run and no process of one was left.
 
 *before* a step: the step before it is on record, its own beginning is not. *while* it waits: no
-worker holds the job. *after* it: its work is done and nothing of that is on record. *end*: all
-steps are on record, the job's end is not. "-": there was nothing to kill at that moment (no run at
-work, nobody connected).
+worker holds the job. *after* it: its work is done and nothing of that is on record; after the last
+step the job's end is not either. "-": there was nothing to kill at that moment (no run at work,
+nobody connected).
 """
 
 
