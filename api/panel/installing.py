@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import Depends, FastAPI
 
-from api.panel import jobs, missing, servers, sign_in, tonight
+from api.panel import jobs, missing, requests, servers, sign_in, tonight
 from api.panel.protection import PanelHeaders
 from api.panel.throttle import Throttle
 from api.queries import known_query
@@ -22,6 +22,7 @@ def install_panel(app: FastAPI) -> None:
         tonight.router,
         servers.router,
         jobs.router,
+        requests.router,
         missing.router,
     ):
         app.include_router(router, dependencies=[Depends(known_query)])

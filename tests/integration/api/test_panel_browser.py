@@ -13,8 +13,8 @@ from managed.domain.access import User
 from managed.domain.jobs import JobKind
 from tests.integration.api.conftest import ApiBench
 from tests.support.chromium import Watched, chromium
-from tests.support.nights import HOSTILE, failed_job, patched, work_on
-from tests.support.panel import PASSWORD, add_user
+from tests.support.nights import HOSTILE, asked_by_ticket, failed_job, patched, work_on
+from tests.support.panel import PASSWORD, add_customer, add_user
 
 pytestmark = pytest.mark.integration
 
@@ -118,6 +118,27 @@ def test_work_is_confirmed_before_it_is_asked_for(
     assert window.complaints == []
 
 
+def test_a_tickets_request_is_read_and_approved(
+    bench: ApiBench, live: ManagedClient, kim: User, window: Watched
+) -> None:
+    page, installation = window.page, bench.installation
+    server = bench.add_server("shop")
+    add_customer(installation, "Anna", server)
+    asked_by_ticket(installation, 4711, f"it does not boot {HOSTILE}", server)
+    sign_in(window, live)
+    page.get_by_role("link", name="ticket 4711").click()
+    expect(page.get_by_text(HOSTILE).first).to_be_visible()
+    expect(page.get_by_text("boots the rescue image")).to_be_visible()
+    page.get_by_role("button", name="Refuse").click()
+    assert page.get_by_label("Why, for the sender").evaluate("one => !one.checkValidity()")
+    page.get_by_role("button", name="Approve rescue on shop").click()
+    expect(page.get_by_role("heading", name="rescue on shop")).to_be_visible()
+    assert len(bench.sent) == 1
+    page.goto(f"{live.base_url}/panel/tonight")
+    expect(page.get_by_text("No ticket waits for a decision.")).to_be_visible()
+    assert window.complaints == []
+
+
 def test_the_panel_works_without_scripts(
     bench: ApiBench, live: ManagedClient, kim: User, window: Watched
 ) -> None:
@@ -147,6 +168,7 @@ def test_nothing_is_wider_than_the_window(
     running = work_on(installation, server, JobKind.BACKUP)
     running.begin("take_snapshot")
     running.say("backup_progress", percent=42)
+    asked = asked_by_ticket(installation, 4711, "My shop does not boot " + "x" * 200, server)
     with chromium(width, scheme=scheme) as window:
         page = window.page
         sign_in(window, live)
@@ -157,6 +179,7 @@ def test_nothing_is_wider_than_the_window(
             ("ask", f"servers/{server.name}/ask/reset"),
             ("failed", f"jobs/{failed.job_id}"),
             ("running", f"jobs/{running.job.job_id}"),
+            ("request", f"requests/{asked}"),
             ("missing", "servers/none"),
         ):
             page.goto(f"{live.base_url}/panel/{path}")

@@ -1,0 +1,140 @@
+"""A ticket's request: what was written, what is proposed and why, and the decision on it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import ValidationError
+
+from api.auth import permits
+from api.dependencies import Services, ServicesDependency
+from api.panel.pages import page
+from api.panel.route import FormDependency, PageRoute, VisitorDependency, required
+from api.routes import requests as api_requests
+from api.routes.requests import RequestReference
+from api.ticket_requests import Approval, Refusal
+from api.ticket_views import ReplyView
+from managed.domain.access import Permission
+from managed.domain.errors import InvalidInput
+from managed.domain.requests import ActionKind
+from managed.domain.requests import Request as TicketRequest
+from managed.domain.servers import Server
+
+router = APIRouter(prefix="/panel/requests", route_class=PageRoute, include_in_schema=False)
+
+_LONGEST_KEY: Final = 100
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """What happens when an action is approved; a harsh one may cost what runs on the server."""
+
+    sentence: str
+    is_harsh: bool = False
+
+
+_CONSEQUENCES: Final = {
+    ActionKind.RESTORE_FILES: Consequence(
+        "What was asked for comes back beside the present files: nothing is overwritten."
+    ),
+    ActionKind.RESTORE_SERVER: Consequence(
+        "The whole server is put back from its backup: it is down meanwhile, and what was written"
+        " since that backup is gone.",
+        is_harsh=True,
+    ),
+    ActionKind.RESCUE: Consequence(
+        "The server is stopped and boots the rescue image over its own disk: what runs on it is"
+        " down until the session ends.",
+        is_harsh=True,
+    ),
+    ActionKind.PATCH: Consequence(
+        "Updates are installed now, and the server is rebooted if they ask for it."
+    ),
+}
+
+
+@router.get("/{request_id}", dependencies=[permits(Permission.REQUESTS_READ)])
+def show_request(
+    request: Request,
+    request_id: RequestReference,
+    services: ServicesDependency,
+    visitor: VisitorDependency,
+) -> Response:
+    """The keys of the forms have two clicks decide once."""
+    found = services.requests.get(str(request_id))
+    reply = services.replies.of_request(found.request_id)
+    return page(
+        request,
+        "request.html",
+        asked=found,
+        server=_server(services, found),
+        customer=services.customers.named(found.customer_id) if found.customer_id else None,
+        reply=ReplyView.of(reply) if reply else None,
+        consequence=_CONSEQUENCES.get(found.proposal.action.kind),
+        may_decide=visitor.may(Permission.REQUESTS_DECIDE),
+        key=str(uuid.uuid4()),
+    )
+
+
+@router.post("/{request_id}/approve", dependencies=[permits(Permission.REQUESTS_DECIDE)])
+def approve_request(
+    request: Request,
+    request_id: RequestReference,
+    services: ServicesDependency,
+    visitor: VisitorDependency,
+    fields: FormDependency,
+) -> Response:
+    """As proposed, by the API's own code; a ticket that named no server needs one."""
+    answer = api_requests.approve_request(
+        request_id,
+        request,
+        services,
+        visitor.caller(),
+        _approval(fields.get("server", "").strip()),
+        required(fields, "key", "the form's key")[:_LONGEST_KEY],
+    )
+    job_id = json.loads(bytes(answer.body))["job_id"]
+    return RedirectResponse(f"/panel/jobs/{job_id}", 303)
+
+
+@router.post("/{request_id}/refuse", dependencies=[permits(Permission.REQUESTS_DECIDE)])
+def refuse_request(
+    request: Request,
+    request_id: RequestReference,
+    services: ServicesDependency,
+    visitor: VisitorDependency,
+    fields: FormDependency,
+) -> Response:
+    """The sender reads the reason, unless it is answered otherwise."""
+    api_requests.refuse_request(
+        request_id,
+        _refusal(required(fields, "reason", "the reason"), answer="answer" in fields),
+        request,
+        services,
+        visitor.caller(),
+        required(fields, "key", "the form's key")[:_LONGEST_KEY],
+    )
+    return RedirectResponse(f"/panel/requests/{request_id}", 303)
+
+
+def _server(services: Services, found: TicketRequest) -> Server | None:
+    return services.inventory.get(found.server_id) if found.server_id else None
+
+
+def _approval(server: str) -> Approval:
+    try:
+        return Approval(server=server or None)
+    except ValidationError as error:
+        raise InvalidInput("that is no name of a server", field="server") from error
+
+
+def _refusal(reason: str, *, answer: bool) -> Refusal:
+    try:
+        return Refusal(reason=reason, answer=answer)
+    except ValidationError as error:
+        raise InvalidInput("the reason cannot be sent as it is", field="reason") from error
