@@ -47,6 +47,9 @@ TokenId = Annotated[
     StringConstraints(pattern=r"^[0-9a-f]{12}$"),
     Path(description="The readable part of the token.", examples=["0a1b2c3d4e5f"]),
 ]
+TokenCursor = Annotated[
+    str | None, Query(pattern=r"^[0-9a-f]{12}$", description="`next` of the page before.")
+]
 EmailCursor = Annotated[str | None, Query(max_length=254, description="`next` of the page before.")]
 
 
@@ -184,10 +187,19 @@ def list_tokens(
     user: Annotated[
         str | None, Query(max_length=254, description="Whose, by id or e-mail address; one's own.")
     ] = None,
+    limit: Limit = 50,
+    cursor: TokenCursor = None,
 ) -> Page[TokenView]:
     """A user's tokens, newest first, ended ones too; never the tokens themselves."""
-    found = services.access.tokens_of(_owner(services, caller, user).user_id)
-    return Page[TokenView](items=[TokenView.of(token) for token in found])
+    owner = _owner(services, caller, user)
+    before = services.access.token(cursor) if cursor else None
+    if before is not None and before.user_id != owner.user_id:
+        raise InvalidInput("the cursor is none of this user's tokens", field="cursor")
+    found = services.access.tokens_of(owner.user_id, before=before, limit=limit + 1)
+    page, last = cut(found, limit)
+    return Page[TokenView](
+        items=[TokenView.of(token) for token in page], next=last.token_id if last else None
+    )
 
 
 @router.delete(

@@ -114,9 +114,13 @@ def make_token(
 
 
 @tokens.command("list")
-def list_tokens(user: User, as_json: AsJson = False) -> None:
+def list_tokens(
+    user: User,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
     """List a user's tokens, newest first; never the tokens themselves."""
-    page = client().get("/v1/tokens", user=user)
+    page = client().get("/v1/tokens", user=user, limit=limit)
     if as_json:
         print_json(page)
         return

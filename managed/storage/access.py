@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, delete, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from managed.domain.access import Permission, Role, User
@@ -108,13 +108,21 @@ class Access:
             raise NotFound(f"there is no token {token_id!r}", hint="GET /v1/tokens lists them.")
         return _token(row)
 
-    def tokens_of(self, user_id: str) -> Sequence[ApiToken]:
-        """The user's tokens, newest first, ended ones too."""
+    def tokens_of(
+        self, user_id: str, *, before: ApiToken | None = None, limit: int = 50
+    ) -> Sequence[ApiToken]:
+        """The user's tokens, newest first, ended ones too; `before` is the last one of the page
+        before.
+        """
+        key = (api_tokens.c.created_at, api_tokens.c.id)
         query = (
             select(api_tokens)
             .where(api_tokens.c.user_id == user_id)
-            .order_by(api_tokens.c.created_at.desc(), api_tokens.c.id)
+            .order_by(*(column.desc() for column in key))
+            .limit(limit)
         )
+        if before is not None:
+            query = query.where(tuple_(*key) < (before.created_at, before.token_id))
         with reading(self._engine) as connection:
             return [_token(row) for row in connection.execute(query)]
 

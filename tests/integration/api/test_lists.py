@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -67,6 +68,8 @@ def full(bench: ApiBench, api: TestClient) -> ApiBench:
         assert api.post("/v1/windows", json=window).status_code == 201
         user = {"email": f"{number}@example.org", "name": "Kim", "role": "support"}
         assert api.post("/v1/users", json=user).status_code == 201
+        token = {"user": "0@example.org", "name": f"laptop {number}"}
+        assert api.post("/v1/tokens", json=token).status_code == 201
     return bench
 
 
@@ -83,13 +86,16 @@ def full(bench: ApiBench, api: TestClient) -> ApiBench:
         ("/v1/servers/server-0/snapshots", 5),
         ("/v1/rescue-sessions", 5),
         ("/v1/users", 5),
-        ("/v1/audit", 10),
+        ("/v1/tokens?user=0@example.org", 5),
+        ("/v1/audit", 15),
     ],
 )
 def test_pages_hold_everything_once(full: ApiBench, api: TestClient, path: str, count: int) -> None:
-    (whole,) = pages(api, path, limit=200)
+    address = httpx.URL(path)
+    path, query = address.path, dict(address.params)
+    (whole,) = pages(api, path, limit=200, **query)
     assert len(whole) == count
-    assert [item for page in pages(api, path) for item in page] == whole
+    assert [item for page in pages(api, path, **query) for item in page] == whole
     for cursor in ("*wrong*", "%00", "x" * 400):
         refused = api.get(f"{path}?cursor={cursor}")
         if path not in ("/v1/customers", "/v1/plans", "/v1/users") or len(cursor) > 300:
@@ -113,6 +119,9 @@ def test_cursors_of_what_is_not_there_are_refused(full: ApiBench, api: TestClien
     (other,) = pages(api, "/v1/servers/server-0/snapshots", limit=200)
     path = "/v1/servers/server-1/snapshots"
     assert api.get(path, params={"cursor": other[0]["id"]}).status_code == 422
+    token = api.get("/v1/tokens", params={"user": "0@example.org"}).json()["items"][0]
+    others = {"user": "1@example.org", "cursor": token["id"]}
+    assert api.get("/v1/tokens", params=others).status_code == 422
     forged = "WyIyMDI2LTExLTI0IiwgImEiLCAiYiJd"  # ["2026-11-24", "a", "b"]
     assert api.get("/v1/missed-windows", params={"cursor": forged}).status_code == 422
 
