@@ -43,6 +43,13 @@ class JobStore(Protocol):
         """Give the job back as it is, for any worker, but not before that time."""
         ...
 
+    def give_back(self, job: Job) -> bool:
+        """The worker lives, though it could not keep its lease, and works on the job no more: who
+        took the job over is not to count its death. True when nobody did; then it is as released.
+        Never raises LeaseLost.
+        """
+        ...
+
     def reread(self, job: Job) -> Job: ...
 
     def start_step(self, job: Job, step: str, now: datetime, said: Sequence[NewEvent] = ()) -> Job:

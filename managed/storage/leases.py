@@ -113,6 +113,23 @@ class LeasedJobs:
         with writing(self._engine) as connection:
             _update(connection, job, **_FREE, next_attempt_at=not_before)
 
+    def give_back(self, job: Job) -> bool:
+        """Release the job if nobody has taken it over. Else take back the death that was counted
+        then: a lease runs out in an outage of the database, too.
+        """
+        later = and_(jobs.c.id == job.job_id, jobs.c.lease_token > _token(job))
+        with writing(self._engine) as connection:
+            released = connection.execute(
+                update(jobs).where(_still_ours(job)).values(**_FREE, next_attempt_at=None)
+            ).rowcount
+            if not released:
+                connection.execute(
+                    update(jobs)
+                    .where(later, jobs.c.worker_deaths > 0)
+                    .values(worker_deaths=jobs.c.worker_deaths - 1)
+                )
+        return released == 1
+
     def reread(self, job: Job) -> Job:
         """The job as it is now, if it is still ours."""
         with writing(self._engine) as connection:

@@ -126,21 +126,19 @@ class Engine:
             self._check_lease(job, heartbeat)
             return closing()
         except LeaseLost:
-            log.warning("job_taken_over")
-            return RunEnd.LEASE_LOST
+            log.warning("lease_not_kept")
         except Unavailable as outage:
             log.warning("job_not_recorded", error=outage.code)
-            return self._give_back(job)
+        return self._give_back(job)
 
     def _give_back(self, job: Job) -> RunEnd:
-        """What was done cannot be put on record: give the job back as soon as that can. A lease
-        that runs out instead would tell of a worker that died in the step, and this one lives.
+        """What was done cannot be put on record, by us or at this moment: give the job back as soon
+        as that can. A lease that runs out tells of a worker that died in the step, and this one
+        lives.
         """
         for _ in range(_MOST_TRIES):
             try:
-                return self._release(job)
-            except LeaseLost:
-                return RunEnd.LEASE_LOST
+                return RunEnd.RELEASED if self.store.give_back(job) else RunEnd.LEASE_LOST
             except Unavailable:
                 if self.stopping():
                     break

@@ -10,6 +10,8 @@ from sqlalchemy import Engine as Database
 from managed.domain.errors import CommandFailed
 from managed.domain.jobs import Job, JobStatus
 from managed.domain.questions import RunEnded
+from managed.storage.database import DatabaseUnavailable
+from managed.storage.leases import LeasedJobs
 from managed.storage.waiting import WaitingJobs
 from managed.workflows.engine import RunEnd
 from managed.workflows.steps import Done, Outcome, StepContext, Wait
@@ -96,6 +98,42 @@ def test_each_step_has_deaths_of_its_own(bench: JobBench) -> None:
         step("second", lambda _: deadly_for_a_while("second")),
     )
     assert follow(bench, bench.submit()).status is JobStatus.SUCCEEDED
+
+
+class StoreThatRenewsNothing(LeasedJobs):
+    def renew(self, *_: object) -> None:
+        raise DatabaseUnavailable("it is away")
+
+
+@pytest.mark.parametrize("is_taken_over", [False, True])
+def test_a_worker_that_outlives_its_lease_tells_of_no_death(
+    bench: JobBench, is_taken_over: bool
+) -> None:
+    """As in an outage of the database: nobody could renew the lease, and the step worked on."""
+    outlived: list[RunEnd] = []
+
+    def slow(context: StepContext) -> None:
+        if len(outlived) < 10:
+            bench.clock.pass_time(seconds=31)
+            if is_taken_over:
+                other = bench.store.claim(
+                    context.job.job_id, "worker-2", bench.clock(), timedelta(seconds=30)
+                )
+                assert other is not None
+                assert other[0].worker_deaths == 1
+
+    bench.workflow(step("slow", slow))
+    bench.store = StoreThatRenewsNothing(bench.database)
+    job = bench.submit()
+    while (end := bench.engine().run(job.job_id)) is not RunEnd.ENDED:
+        outlived.append(end)
+        assert bench.queue.job(job.job_id).worker_deaths == 0
+        if is_taken_over:
+            # The other worker gives the job back as one does that is stopped.
+            holder = bench.queue.job(job.job_id)
+            bench.store.release(holder)
+    assert outlived == [RunEnd.LEASE_LOST if is_taken_over else RunEnd.RELEASED] * 10
+    assert bench.queue.job(job.job_id).status is JobStatus.SUCCEEDED
 
 
 def test_jobs_that_are_given_back_or_wait_tell_of_no_death(bench: JobBench) -> None:
