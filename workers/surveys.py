@@ -65,6 +65,11 @@ class Surveys:
     def has_room(self) -> bool:
         return len(self._under_way) < _AT_ONCE
 
+    @property
+    def is_asking(self) -> bool:
+        """Has some of what was asked not been stored yet?"""
+        return bool(self._under_way)
+
     def is_under_way(self, asked: Asked) -> bool:
         """Also while its answer waits to be stored."""
         return asked in self._under_way

@@ -113,8 +113,9 @@ def _work(document: Mapping[str, Json]) -> list[str]:
         work.append("dpkg is not content")
     if document.get("unfinished_patch") is True:
         work.append("an earlier patch did not come to a good end")
-    if _mapping(document, "reboot").get("needed") is True:
-        work.append(f"a reboot is needed: {', '.join(_names(_mapping(document, 'reboot')))}")
+    reboot = _mapping(document, "reboot")
+    if reboot.get("needed") is True:
+        work.append(f"a reboot is needed: {', '.join(_names(reboot)) or 'it does not say why'}")
     return work
 
 
