@@ -39,7 +39,7 @@ _AT_ONCE: Final = 300
 _SURVEY_SECONDS: Final = 120.0
 # Bytes; a thousand pending updates make some 200 000.
 _LARGEST_ANSWER: Final = 2**20
-_NODES_AT_ONCE: Final = 16
+_NODES_AT_ONCE: Final = 8
 _NODE_SECONDS: Final = 60.0
 
 

@@ -111,7 +111,9 @@ class Apt:
         """What stays back though there is a newer version, beside what is `left` to upgrade: names
         that are held, and names whose upgrade would remove other packages.
         """
-        possible = {update["name"] for update in self.simulated("--ignore-hold", "dist-upgrade")}
+        # With -y apt refuses to change what is on hold; this only asks what it would do.
+        asked = ("--ignore-hold", "--allow-change-held-packages", "dist-upgrade")
+        possible = {update["name"] for update in self.simulated(*asked)}
         held = possible & set(run_program(["apt-mark", "showhold"]).split())
         return sorted(held), sorted(possible - held - set(left))
 

@@ -68,7 +68,11 @@ def look_at_packages(found: dict[str, Any]) -> None:
 
 
 def look_for_updates(apt: Apt, found: dict[str, Any]) -> None:
-    run_program(apt.get("--error-on=any", "update"), environment=PACKAGE_ENVIRONMENT)
+    try:
+        run_program(apt.get("--error-on=any", "update"), environment=PACKAGE_ENVIRONMENT)
+    except ScriptFailed as failure:
+        said = f"the package lists could not be fetched: {failure.message}"
+        raise ScriptFailed(said, failure.code) from failure
     found["lists"] = {
         "updated_at": utc_now_text(),
         "indexes": len(package_indexes()),
