@@ -81,10 +81,11 @@ class Surveys:
 
     def store(self, now: datetime) -> None:
         """Store what has come. What the database does not take now is kept for the next time; what
-        came after its window had closed is too late, and not stored.
+        came after its window had closed is too late, and not stored. Who was cut off from asking
+        has no answer, and its server is asked again.
         """
         ended = {asked: survey for asked, survey in self._under_way.items() if survey.done()}
-        found = [survey.result() for survey in ended.values()]
+        found = [survey.result() for survey in ended.values() if not survey.cancelled()]
         self._installation.surveys.record([one for one in found if now < one.opening.ends_at])
         for asked in ended:
             del self._under_way[asked]
