@@ -34,6 +34,7 @@ from managed.storage.panel_access import PanelAccess
 from managed.storage.replies import Replies
 from managed.storage.requests import Requests
 from managed.storage.sessions import SessionRecords
+from managed.storage.surveys import SurveyRecords
 from managed.storage.vault import SealedVault
 from managed.storage.windows import Windows
 from managed.wiring import Installation
@@ -73,6 +74,7 @@ class Services:
     panel_access: PanelAccess
     overview: Overview
     windows: Windows
+    surveys: SurveyRecords
     targets: NotificationTargets
     notifications: NotificationRecords
     notifiers: Mapping[TargetKind, Notifier]
@@ -109,6 +111,7 @@ def services_of(installation: Installation, send: Callable[[str], None]) -> Serv
         panel_access=installation.panel_access,
         overview=installation.overview,
         windows=installation.windows,
+        surveys=installation.surveys,
         targets=installation.targets,
         notifications=installation.notifications,
         notifiers=installation.notifiers,

@@ -227,6 +227,26 @@ MISSED_WINDOW: Final[Example] = {
     "recorded_at": "2026-11-24T04:00:12Z",
 }
 
+SURVEY: Final[Example] = {
+    "server_id": SERVER_ID,
+    "job_kind": "patch",
+    **OPENING,
+    "asked_at": "2026-11-24T01:00:03Z",
+    "outcome": "work",
+    "detail": "3 updates, 2 of them for security",
+    "found": {
+        "updates": 3,
+        "security": 2,
+        "damaged": [],
+        "audit": 0,
+        "held": [],
+        "kept_back": [],
+        "reboot": [],
+        "lists_fetched_at": "2026-11-24T01:00:08+00:00",
+        "newest_release_at": "2026-11-23T20:20:11+00:00",
+    },
+}
+
 PAUSE: Final[Example] = {
     "reason": "the new kernel does not boot",
     "by": "kim (api-token)",

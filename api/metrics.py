@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from managed.domain.secrets import Secret
+from managed.domain.surveys import SurveyOutcome
 from managed.storage.numbers import Numbers
 
 _FRESH_SECONDS: Final = 10.0
@@ -78,6 +79,14 @@ class _Numbers(Collector):
         for kind, number in numbers.missed_windows.items():
             missed.add_metric([kind], number)
         yield missed
+        surveys = GaugeMetricFamily(
+            "managed_surveys_last_day",
+            "What surveys have found on servers whose window opened in the last 24 hours.",
+            labels=["outcome"],
+        )
+        for outcome in SurveyOutcome:
+            surveys.add_metric([outcome.value], numbers.surveys.get(outcome, 0))
+        yield surveys
         yield _gauge(
             "managed_paused_seconds",
             "For how long everything that is not urgent has been held back; 0 without a pause.",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Any
 
 from api import examples
 from api.views import View, shown_as
 from managed.domain.customers import Customer, Plan, PlanKind
 from managed.domain.jobs import JobKind
+from managed.domain.surveys import Survey, SurveyOutcome
 from managed.domain.windows import Opening, Window, WindowOwner, next_opening
 from managed.storage.windows import MissedWindow, Pause
 
@@ -97,6 +99,36 @@ class MissedWindowView(View):
             ends_at=missed.opening.ends_at,
             reason=missed.reason,
             recorded_at=missed.recorded_at,
+        )
+
+
+class SurveyView(View):
+    """What was found on a server when its window opened, before any job was started: work and
+    unknown start one. `found` has counts and names, and how old the package lists are; it is empty
+    when nothing came back. `detail` says the same as a sentence.
+    """
+
+    model_config = shown_as(examples.SURVEY)
+    server_id: str
+    job_kind: JobKind
+    starts_at: datetime
+    ends_at: datetime
+    asked_at: datetime
+    outcome: SurveyOutcome
+    detail: str
+    found: dict[str, Any]
+
+    @classmethod
+    def of(cls, survey: Survey) -> SurveyView:
+        return cls(
+            server_id=survey.server_id,
+            job_kind=survey.job_kind,
+            starts_at=survey.opening.starts_at,
+            ends_at=survey.opening.ends_at,
+            asked_at=survey.asked_at,
+            outcome=survey.finding.outcome,
+            detail=survey.finding.detail,
+            found=dict(survey.finding.found),
         )
 
 

@@ -35,11 +35,13 @@ from workers.poller import Poller
 from workers.queue import send, send_all
 from workers.replies import TicketReplies
 from workers.self_backup import SelfBackup
+from workers.surveys import Surveys
 
 log = structlog.get_logger()
 
 _TICK_SECONDS = 1.0
 _KEEP_ANSWERS = timedelta(days=7)
+_KEEP_SURVEYS = timedelta(days=90)
 _EVERY_TICK = timedelta(0)
 _WINDOWS = timedelta(seconds=5)
 _MISSED = timedelta(minutes=1)
@@ -70,11 +72,13 @@ class Duty:
 class Clock:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        openings = Openings(installation, lambda job_id: send(installation, job_id))
+        self._surveys = Surveys(installation)
+        openings = Openings(installation, self._surveys, lambda job_id: send(installation, job_id))
         notices = Notices(installation)
         tickets = TicketReplies(installation)
         self._duties = [
             Duty("send", self._send_jobs, _EVERY_TICK),
+            Duty("store_surveys", self._surveys.store, _EVERY_TICK),
             Duty("start_windows", openings.start, _WINDOWS),
             Duty("end_too_late", openings.end_too_late, _WINDOWS),
             Duty("record_missed", openings.record_missed, _MISSED),
@@ -84,6 +88,7 @@ class Clock:
             Duty("forget_deliveries", tickets.forget_deliveries, _HOUSEKEEPING),
             Duty("prepare_partitions", installation.events.prepare_partitions, _HOUSEKEEPING),
             Duty("forget_answers", self._forget_answers, _HOUSEKEEPING),
+            Duty("forget_surveys", self._forget_surveys, _HOUSEKEEPING),
             Duty("tell", notices.tell, _EVERY_TICK),
             Duty("forget_notifications", notices.forget, _HOUSEKEEPING),
             Duty("self_backup", SelfBackup(installation).start_if_due, _SELF_BACKUP),
@@ -96,6 +101,10 @@ class Clock:
             if duty.due_at <= now:
                 succeeded = attempt(duty.name, duty.work, now)
                 duty.due_at = now + (duty.every if succeeded else min(duty.every, _AFTER_A_FAILURE))
+
+    def give_up(self) -> None:
+        """End what goes on beside the ticks; a successor begins it anew."""
+        self._surveys.give_up()
 
     def _send_jobs(self, now: datetime) -> None:
         resend = timedelta(seconds=self._installation.settings.resend_seconds)
@@ -129,6 +138,9 @@ class Clock:
     def _forget_answers(self, now: datetime) -> None:
         with writing(self._installation.database) as connection:
             forget_answers(connection, now - _KEEP_ANSWERS)
+
+    def _forget_surveys(self, now: datetime) -> None:
+        self._installation.surveys.forget(now - _KEEP_SURVEYS)
 
 
 def attempt(what: str, work: Callable[[Given], object], given: Given) -> bool:
@@ -204,6 +216,7 @@ def main() -> None:
         sys.stderr.flush()
         # A thread that hangs (on a node, say) would keep an ordinary exit waiting.
         os._exit(1)
+    clock.give_up()
     background_loop().call_soon_threadsafe(poller_stop.set)
     polling.result(timeout=30)
 

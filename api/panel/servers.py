@@ -104,6 +104,7 @@ def show_server(
         snapshots=snapshots[:_NEWEST],
         snapshot_count=len(snapshots),
         patch=_last_patch(services, found),
+        survey=services.surveys.last(found.server_id, JobKind.PATCH),
         offers=offers(services, visitor, found),
     )
 

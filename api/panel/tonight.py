@@ -19,6 +19,7 @@ from managed.domain.event_lines import progress_sentence
 from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.requests import Request as TicketRequest
 from managed.domain.requests import RequestStatus
+from managed.domain.surveys import SurveyOutcome
 from managed.storage.overview import JobOnServer
 from managed.storage.windows import MissedWindow, Pause
 
@@ -77,11 +78,14 @@ class RunningRow:
 
 @dataclass(frozen=True)
 class Night:
+    """`nothing_to_do` counts servers whose window opened and where a survey proved that."""
+
     failed: list[FailedRow]
     missed: list[MissedRow]
     waiting: list[WaitingRow]
     running: list[RunningRow]
     done: Mapping[JobKind, int]
+    nothing_to_do: int
     pause: Pause | None
     most: int = _MOST_ROWS
 
@@ -118,6 +122,7 @@ def night_of(services: Services, now: datetime) -> Night:
         waiting=[WaitingRow(one, names.get(one.server_id or "")) for one in waiting],
         running=[_running(one) for one in services.overview.under_way(_MOST_ROWS)],
         done=services.overview.succeeded(now - NIGHT),
+        nothing_to_do=services.surveys.counts(now - NIGHT).get(SurveyOutcome.NOTHING_TO_DO, 0),
         pause=services.windows.pause(),
     )
 

@@ -1,4 +1,4 @@
-"""Maintenance windows, what they have missed, and the pause."""
+"""Maintenance windows, what surveys found in them, what they have missed, and the pause."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from api.planning_views import (
     MissedWindowView,
     PauseStateView,
     PauseView,
+    SurveyView,
     WindowView,
 )
 from api.routes._common import Limit, Reference, cut, problems, server_of
@@ -30,6 +31,7 @@ from api.views import Page
 from managed.domain.access import Permission
 from managed.domain.errors import Json, NotFound
 from managed.domain.jobs import JobKind
+from managed.domain.surveys import Survey, SurveyOutcome
 from managed.domain.windows import (
     Window,
     WindowOwner,
@@ -170,13 +172,44 @@ def list_missed_windows(
         server_id=server_of(services, caller, server_id).server_id if server_id else None,
         customer_id=caller.principal.tenant,
         kind=kind,
-        before=_missed_before(cursor) if cursor else None,
+        before=_before(cursor) if cursor else None,
         limit=limit + 1,
     )
     page, last = cut(found, limit)
     return Page[MissedWindowView](
         items=[MissedWindowView.of(missed) for missed in page],
-        next=_missed_cursor(last) if last else None,
+        next=_cursor(last) if last else None,
+    )
+
+
+@router.get("/surveys", responses=problems(404), dependencies=[permits(Permission.WINDOWS_READ)])
+def list_surveys(
+    services: ServicesDependency,
+    caller: CallerDependency,
+    server_id: Annotated[Reference | None, Query(description="A server's id or name.")] = None,
+    since: Annotated[
+        AwareDatetime | None,
+        Query(description="Of openings that began at that time or later; a week ago."),
+    ] = None,
+    outcome: SurveyOutcome | None = None,
+    limit: Limit = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=300, description="`next` of the page before.")
+    ] = None,
+) -> Page[SurveyView]:
+    """What was found on servers when their windows opened, newest first."""
+    found = services.surveys.find(
+        since=since or services.clock() - _USUAL_SPAN,
+        server_id=server_of(services, caller, server_id).server_id if server_id else None,
+        customer_id=caller.principal.tenant,
+        outcome=outcome,
+        before=_before(cursor) if cursor else None,
+        limit=limit + 1,
+    )
+    page, last = cut(found, limit)
+    return Page[SurveyView](
+        items=[SurveyView.of(survey) for survey in page],
+        next=_cursor(last) if last else None,
     )
 
 
@@ -243,11 +276,11 @@ def _place_of(cursor: uuid.UUID | None, windows: Sequence[Window]) -> int:
     )
 
 
-def _missed_cursor(last: MissedWindow) -> str:
+def _cursor(last: MissedWindow | Survey) -> str:
     return cursor_of(last.opening.starts_at.isoformat(), last.server_id, last.job_kind.value)
 
 
-def _missed_before(cursor: str) -> tuple[datetime, str, str]:
+def _before(cursor: str) -> tuple[datetime, str, str]:
     starts_at, server_id, kind = parts_of(cursor, 3)
     try:
         moment = datetime.fromisoformat(starts_at)

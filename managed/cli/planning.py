@@ -168,6 +168,38 @@ def list_missed(
     )
 
 
+@windows.command("surveys")
+def list_surveys(
+    server: Annotated[
+        str | None, typer.Option(help="Only this server's.", autocompletion=server_names)
+    ] = None,
+    outcome: Annotated[
+        str | None, typer.Option(help="Only these: nothing-to-do, work or unknown.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what was found on servers whose windows opened in the last week, newest first."""
+    found = list(client().items("/v1/surveys", server_id=server, outcome=outcome, limit=200))
+    if as_json:
+        print_json({"items": found})
+        return
+    print_table(
+        ("opened", "asked", "kind", "server", "outcome", "detail"),
+        (
+            (
+                moment(one["starts_at"]),
+                moment(one["asked_at"]),
+                one["job_kind"],
+                one["server_id"],
+                one["outcome"],
+                one["detail"],
+            )
+            for one in found
+        ),
+        "No window has asked any server.",
+    )
+
+
 @pause.command("begin")
 def begin_pause(
     reason: Annotated[str, typer.Argument(help="Why, for those who find it.")],

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
-from managed.domain.connections import Endpoint
+from managed.domain.connections import CommandResult, Endpoint
 from managed.domain.errors import CommandFailed, Conflict, InvalidInput
 from managed.domain.runs import RunReport, RunRequest, RunState
 from managed.drivers.ssh.background import wait_for
@@ -92,6 +92,20 @@ class SshPolls:
 
     async def boot_id(self, endpoint: Endpoint, *, timeout: float) -> str:
         return await self._shell.boot_id_async(endpoint, timeout=timeout)
+
+    async def run(
+        self,
+        endpoint: Endpoint,
+        command: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float,
+        limit: int,
+    ) -> CommandResult:
+        result = await self._shell.run_async(
+            endpoint, command, stdin=stdin, timeout=timeout, limit=limit
+        )
+        return result.decoded()
 
 
 class SshRuns:

@@ -116,8 +116,9 @@ class Demo:
         """Nobody asks for it: a window of the customer's plan opens."""
         window = open_window(self.client, "patch")
         opens_at = window["next_opening"]["starts_at"]
-        self.console.print(f"waiting for the window, which opens at {opens_at}")
+        self.console.print(f"waiting for the window, which opens at {opens_at}, and for its survey")
         job = self._follow("patch", job_of_the_clock(self.client, self.server["id"], "patch"))
+        (survey,) = self.client.get("/v1/surveys", server_id=self.server["id"])["items"]
         update, reboot = _result(job, "update"), _result(job, "reboot")
         before, after = update["packages_before"], update["packages_after"]
         changed = {
@@ -139,6 +140,7 @@ class Demo:
             "reasons": reboot["reasons"],
             "started_by": job["requested_by"],
             "window": window["rule"],
+            "surveyed": survey["detail"],
         }
 
     def harden(self, evidence: dict[str, Any]) -> None:

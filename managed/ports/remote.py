@@ -106,6 +106,20 @@ class Polls(Protocol):
         """As RemoteShell.boot_id."""
         ...
 
+    async def run(
+        self,
+        endpoint: Endpoint,
+        command: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float,
+        limit: int,
+    ) -> CommandResult:
+        """As RemoteShell.run; EvidenceMissing when the command prints more than `limit` bytes (of
+        many servers each decides how much comes).
+        """
+        ...
+
 
 class Tunnels(Protocol):
     def reverse_socket(

@@ -8,7 +8,8 @@ import re
 import selectors
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from managed.server_scripts._packages import security_preferences, simulated_updates
@@ -17,7 +18,6 @@ from managed.server_scripts._run import (
     ScriptFailed,
     emit,
     program_environment,
-    run_directory,
     run_program,
     say,
     write_atomically,
@@ -25,6 +25,7 @@ from managed.server_scripts._run import (
 
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
 LOCK_WAIT = 900
+UPGRADE = ("upgrade", "--with-new-pkgs")
 SECONDS_BETWEEN_LOOKS = 1.0
 LOCK_MESSAGES = ("Could not get lock", "is locked by another process", "Unable to acquire the dpkg")
 PACKAGE_ENVIRONMENT = {
@@ -36,7 +37,6 @@ PACKAGE_ENVIRONMENT = {
 }
 KEEP_CONFIGURATION = ("--force-confdef", "--force-confold")
 APT_SETTINGS = (
-    f"DPkg::Lock::Timeout={LOCK_WAIT}",
     *(f"Dpkg::Options::={option}" for option in KEEP_CONFIGURATION),
     "Dpkg::Use-Pty=0",
     "Acquire::Retries=3",
@@ -51,15 +51,25 @@ STATUS = re.compile(
 
 
 class Apt:
-    """Our way of running apt-get and dpkg; keeps how each stage ended."""
+    """Our way of running apt-get and dpkg; keeps how each stage ended. `directory` is where files
+    for apt may be put, `lock_wait` for how many seconds others may hold the package lock.
+    """
 
-    def __init__(self, only_security: bool, time_limit: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        only_security: bool,
+        time_limit: int = 0,
+        lock_wait: int = LOCK_WAIT,
+    ) -> None:
         self.began = time.monotonic()
         self.time_limit = time_limit
+        self.lock_wait = lock_wait
         self.stages: list[dict[str, Any]] = []
-        self.options = [word for setting in APT_SETTINGS for word in ("-o", setting)]
+        settings = (f"DPkg::Lock::Timeout={lock_wait}", *APT_SETTINGS)
+        self.options = [word for setting in settings for word in ("-o", setting)]
         if only_security:
-            preferences = run_directory() / "preferences"
+            preferences = directory / "preferences"
             write_atomically(preferences, security_preferences().encode(), mode=0o644)
             self.options += ["-o", f"Dir::Etc::Preferences={preferences}"]
 
@@ -80,10 +90,10 @@ class Apt:
         emit("patch_stage", stage=name)
         began = time.monotonic()
         while True:
-            wait_for_locks(LOCK_WAIT)
+            wait_for_locks(self.lock_wait)
             status, tail = run_shown(command, PackageProgress(progress_of))
             locked = any(message in tail for message in LOCK_MESSAGES)
-            if status == 0 or not locked or time.monotonic() - began > LOCK_WAIT:
+            if status == 0 or not locked or time.monotonic() - began > self.lock_wait:
                 break
         seconds = round(time.monotonic() - began, 1)
         self.stages.append({"name": name, "exit_status": status, "seconds": seconds})
@@ -92,10 +102,20 @@ class Apt:
 
     def simulated(self, *arguments: str) -> list[dict[str, Any]]:
         """What apt-get would install or upgrade if it might remove packages for that."""
-        wait_for_locks(LOCK_WAIT)
+        wait_for_locks(self.lock_wait)
         command = self.get("--simulate", "-o", "APT::Get::Remove=true", *arguments)
         printed = run_program(command, environment=PACKAGE_ENVIRONMENT)
         return simulated_updates(printed)
+
+    def not_upgraded(self, left: Collection[str]) -> tuple[list[str], list[str]]:
+        """What stays back though there is a newer version, beside what is `left` to upgrade: names
+        that are held, and names whose upgrade would remove other packages.
+        """
+        # With -y apt refuses to change what is on hold; this only asks what it would do.
+        asked = ("--ignore-hold", "--allow-change-held-packages", "dist-upgrade")
+        possible = {update["name"] for update in self.simulated(*asked)}
+        held = possible & set(run_program(["apt-mark", "showhold"]).split())
+        return sorted(held), sorted(possible - held - set(left))
 
 
 class PackageProgress:

@@ -9,6 +9,8 @@ from typing import Any
 from managed.server_scripts._run import run_program
 
 LISTS = Path("/var/lib/apt/lists")
+# The versions before a patch, from its beginning to its good end.
+STATE_FILE = Path("/var/lib/managed/patch.json")
 SECURITY_ONLY = """\
 Package: *
 Pin: release l=Debian-Security
@@ -47,6 +49,11 @@ def damaged_packages() -> list[str]:
     printed = run_program(["dpkg-query", "--show", "--showformat", columns])
     rows = (line.split("\t") for line in printed.splitlines())
     return [row[0] for row in rows if row[1] == "reinstreq"]
+
+
+def audit_of_packages() -> str:
+    """What `dpkg --audit` complains of; empty when all packages are whole."""
+    return run_program(["dpkg", "--audit"], accepted=(0, 1)).strip()
 
 
 def simulated_updates(printed: str) -> list[dict[str, Any]]:
@@ -98,3 +105,9 @@ def releases() -> list[dict[str, str]]:
             }
         )
     return found
+
+
+def package_indexes() -> list[str]:
+    """The files of the package lists that apt has now; none where a server has no sources."""
+    command = ["apt-get", "indextargets", "--format", "$(FILENAME)", "Identifier: Packages"]
+    return run_program(command).split()

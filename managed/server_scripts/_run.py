@@ -99,6 +99,11 @@ def run_program(
     return output
 
 
+def utc_now_text() -> str:
+    """The server's clock, as scripts write times."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace a file in one step, with its mode from the first moment, and fsync it."""
     temporary = path.with_name(f".{path.name}.new")

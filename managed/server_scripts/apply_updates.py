@@ -27,23 +27,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from managed.server_scripts._apt import KEEP_CONFIGURATION, Apt
-from managed.server_scripts._packages import damaged_packages, installed_packages, releases
+from managed.server_scripts._apt import KEEP_CONFIGURATION, UPGRADE, Apt
+from managed.server_scripts._packages import (
+    STATE_FILE,
+    audit_of_packages,
+    damaged_packages,
+    installed_packages,
+    releases,
+)
 from managed.server_scripts._reboot import outdated_processes, reboot_state
 from managed.server_scripts._run import (
     ScriptFailed,
     emit,
     run_directory,
-    run_program,
     run_script,
     say,
+    utc_now_text,
     write_atomically,
 )
 
-STATE_FILE = Path("/var/lib/managed/patch.json")
 STATE_IS_OLD = 24 * 3600
 LOCK_FILE = Path("/var/lib/managed/patch.lock")
-UPGRADE = ("upgrade", "--with-new-pkgs")
 
 
 def main(given: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -54,10 +58,11 @@ def main(given: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
 def apply_updates(given: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """Do it all. A failure keeps the evidence gathered so far beside its error."""
     os.umask(0o022)  # maintainer scripts make files that everybody must be able to read
-    apt = Apt(bool(given.get("only_security")), int(given.get("time_limit") or 0))
+    only_security = bool(given.get("only_security"))
+    apt = Apt(run_directory(), only_security, int(given.get("time_limit") or 0))
     result: dict[str, Any] = {
-        "only_security": bool(given.get("only_security")),
-        "started_at": now(),
+        "only_security": only_security,
+        "started_at": utc_now_text(),
         "packages_before": packages_before(),
         "stages": apt.stages,
     }
@@ -74,7 +79,7 @@ def apply_updates(given: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     result["outdated_processes"] = outdated_processes()
     if status == 0:
         STATE_FILE.unlink(missing_ok=True)
-    return status, {**result, "finished_at": now()}
+    return status, {**result, "finished_at": utc_now_text()}
 
 
 def install_updates(apt: Apt, result: dict[str, Any]) -> None:
@@ -82,7 +87,7 @@ def install_updates(apt: Apt, result: dict[str, Any]) -> None:
     configure = ["dpkg", "--configure", "--pending", *KEEP_CONFIGURATION]
     apt.stage("finish interrupted work", configure, may_fail=True)
     apt.stage("fetch package lists", apt.get("--error-on=any", "update"))
-    result["lists"] = {"updated_at": now(), "releases": releases()}
+    result["lists"] = {"updated_at": utc_now_text(), "releases": releases()}
     unpack_damaged_again(apt)
     # Without names: with names, apt mends no others, and those that need each other not at all.
     apt.stage("repair packages", apt.get("--fix-broken", "install"))
@@ -114,10 +119,7 @@ def prove_updates(apt: Apt, result: dict[str, Any]) -> None:
     """Look whether it is so; ScriptFailed when something still waits or is half done."""
     apt.stage("check dependencies", apt.get("check"))
     left = {update["name"] for update in apt.simulated(*UPGRADE)}
-    possible = {update["name"] for update in apt.simulated("--ignore-hold", "dist-upgrade")}
-    held = possible & set(run_program(["apt-mark", "showhold"]).split())
-    result["held"] = sorted(held)
-    result["kept_back"] = sorted(possible - held - left)
+    result["held"], result["kept_back"] = apt.not_upgraded(left)
     result["warnings"] = [
         *(f"{name} is on hold and was not upgraded" for name in result["held"]),
         *(
@@ -127,7 +129,7 @@ def prove_updates(apt: Apt, result: dict[str, Any]) -> None:
     ]
     if left:
         raise ScriptFailed("still waiting: " + ", ".join(sorted(left)))
-    audit = run_program(["dpkg", "--audit"], accepted=(0, 1)).strip()
+    audit = audit_of_packages()
     if audit:
         raise ScriptFailed(f"dpkg is not content: {audit[:500]}")
     of = len(result["pending"])
@@ -166,10 +168,6 @@ def packages_before() -> dict[str, str]:
     state = {"at": time.time(), "packages": packages}
     write_atomically(STATE_FILE, json.dumps(state).encode())
     return packages
-
-
-def now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 if __name__ == "__main__":

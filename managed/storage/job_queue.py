@@ -70,12 +70,7 @@ class JobQueue:
         """
         _require_server(connection, new.server_id)
         _refuse_used_key(connection, new)
-        _refuse_in_a_pause(connection, new.kind)
-        holder = _one_of(connection, new.server_id, jobs.c.holds_server)
-        in_line = _one_of(connection, new.server_id, IN_LINE)
-        for present in (holder, in_line):
-            if present is not None:
-                _require_precedence(present, new.kind)
+        holder, in_line = _place(connection, new.server_id, new.kind)
         reason = f"a {new.kind} job goes before it"
         if in_line is not None:
             _end_unbegun(connection, in_line, reason, now)
@@ -103,6 +98,11 @@ class JobQueue:
         submitted: dict[str, Json] = {"kind": new.kind.value, "by": new.requested_by}
         events.append(connection, job_id, [NewEvent(now, "job_submitted", submitted)])
         return _read(connection, job_id)
+
+    def require_place(self, server_id: str, kind: JobKind) -> None:
+        """ServerBusy or Paused where `submit` would raise that now."""
+        with reading(self._engine) as connection:
+            _place(connection, server_id, kind)
 
     def job(self, job_id: str) -> Job:
         with reading(self._engine) as connection:
@@ -250,6 +250,19 @@ def _refuse_used_key(connection: Connection, new: NewJob) -> None:
     used = connection.execute(query).scalar()
     if used is not None:
         raise AlreadyExists(f"the run {new.run_key!r} exists already", job_id=used)
+
+
+def _place(connection: Connection, server_id: str, kind: JobKind) -> tuple[Job | None, Job | None]:
+    """The server's holder and the job in line, both of which a job of this kind goes before; Paused
+    or ServerBusy when there is no place for it.
+    """
+    _refuse_in_a_pause(connection, kind)
+    holder = _one_of(connection, server_id, jobs.c.holds_server)
+    in_line = _one_of(connection, server_id, IN_LINE)
+    for present in (holder, in_line):
+        if present is not None:
+            _require_precedence(present, kind)
+    return holder, in_line
 
 
 def _refuse_in_a_pause(connection: Connection, kind: JobKind) -> None:

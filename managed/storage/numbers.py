@@ -17,14 +17,17 @@ from sqlalchemy import Connection, Engine, Select, and_, case, func, select, tex
 from managed.domain.copies import SelfBackupState
 from managed.domain.customers import PlanKind
 from managed.domain.servers import ServerStatus
+from managed.domain.surveys import SurveyOutcome
 from managed.storage.beginning import may_begin
 from managed.storage.copies.state import state_within
 from managed.storage.database import reading
+from managed.storage.surveys import counts_within
 from managed.storage.tables import jobs, missed_windows, pause, plans, servers, snapshots
 
 BACKUP_IS_LATE: Final = timedelta(hours=26)
 """A nightly backup that begins anywhere in its window and takes an hour or two."""
 MISSED_WITHIN: Final = timedelta(hours=24)
+SURVEYED_WITHIN: Final = timedelta(hours=24)
 
 _OPEN: Final = text("status IN ('queued','running','waiting')")
 
@@ -53,6 +56,7 @@ class Numbers:
     abandoned: int
     overdue_questions: int
     missed_windows: Mapping[str, int]
+    surveys: Mapping[SurveyOutcome, int]
     backups: BackupNumbers
     self_backup: SelfBackupState
     paused_since: datetime | None
@@ -70,6 +74,7 @@ def read_numbers(engine: Engine, now: datetime) -> Numbers:
             abandoned=queue.abandoned,
             overdue_questions=queue.overdue,
             missed_windows={row.job_kind: row.number for row in connection.execute(_missed(now))},
+            surveys=counts_within(connection, now - SURVEYED_WITHIN),
             backups=_backups(connection, now),
             self_backup=state_within(connection),
             paused_since=connection.execute(select(pause.c.since)).scalar_one_or_none(),

@@ -31,6 +31,7 @@ from managed.storage.replies import Replies
 from managed.storage.requests import Requests
 from managed.storage.schema import is_behind
 from managed.storage.sessions import SessionRecords
+from managed.storage.surveys import SurveyRecords
 from managed.storage.vault import (
     SealedVault,
     load_master_key,
@@ -98,6 +99,10 @@ class Records:
     @cached_property
     def windows(self) -> Windows:
         return Windows(self.database)
+
+    @cached_property
+    def surveys(self) -> SurveyRecords:
+        return SurveyRecords(self.database)
 
     @cached_property
     def targets(self) -> NotificationTargets:

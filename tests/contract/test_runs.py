@@ -9,11 +9,12 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from managed.domain.connections import Endpoint
-from managed.domain.errors import Conflict, InvalidInput, ServerUnreachable
+from managed.domain.connections import CommandResult, Endpoint
+from managed.domain.errors import Conflict, EvidenceMissing, InvalidInput, ServerUnreachable
 from managed.domain.runs import RunReport, RunRequest, RunState
 from managed.domain.secrets import Secret
 from managed.drivers.fakes.runs import FakePolls, FakeRuns, Performed
@@ -181,6 +182,29 @@ def test_polls_say_what_looks_say_and_an_unreachable_server_is_an_error(stage: S
     for question in (polls.look(nobody, run_id, 0, timeout=10), polls.boot_id(nobody, timeout=10)):
         with pytest.raises(ServerUnreachable):
             wait_for(question)
+
+
+def test_polls_run_commands_as_a_shell_does(stage: Stage) -> None:
+    def run(*command: str, limit: int = 1000, **options: Any) -> CommandResult:
+        asked = stage.polls.run(stage.endpoint, command, timeout=10, limit=limit, **options)
+        return wait_for(asked)
+
+    assert run("cat", stdin="söme\ninput".encode()) == CommandResult(0, "söme\ninput", "")
+    assert run("printf", "%s", "a 'word'; id") == CommandResult(0, "a 'word'; id", "")
+    assert run("false").exit_status == 1
+    assert run("cat", stdin=b"x" * 1000).stdout == "x" * 1000
+    with pytest.raises(EvidenceMissing):
+        run("cat", stdin=b"x" * 1001)
+    nobody = Endpoint("127.0.0.1", 1, "root", stage.endpoint.host_key, stage.endpoint.private_key)
+    with pytest.raises(ServerUnreachable):
+        wait_for(stage.polls.run(nobody, ("true",), timeout=10, limit=1000))
+
+
+def test_a_command_that_takes_too_long_is_given_up(stage: Stage) -> None:
+    started = time.monotonic()
+    with pytest.raises(ServerUnreachable):
+        wait_for(stage.polls.run(stage.endpoint, ("sleep", "20"), timeout=1, limit=1000))
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("kind", ["fake", pytest.param("real", marks=pytest.mark.cell)])

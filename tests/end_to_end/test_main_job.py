@@ -6,6 +6,7 @@ clock are killed (-9) mid-apt, mid-playbook, mid-backup and mid-restore.
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,9 @@ def test_the_patch_was_started_by_the_clock_once_because_its_window_opened(run: 
     keys = run.rows("SELECT run_key FROM jobs WHERE kind = 'patch'")
     assert len(keys) == 1
     assert "window:" in keys[0][0]
+    ((outcome, found),) = run.rows("SELECT outcome, found FROM surveys")
+    assert outcome == "work"
+    assert json.loads(found)["updates"] >= 10
 
 
 def test_the_ticket_proposed_the_restore_and_started_nothing_by_itself(run: Run) -> None:

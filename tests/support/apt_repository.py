@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,12 +40,26 @@ class AptRepository:
         """Its line for sources.list."""
         return f"deb [trusted=yes] {self.url} ./\n"
 
-    def publish(self, packages: Sequence[Package]) -> None:
-        """From now on the repository holds these packages and no others."""
+    def publish(self, packages: Sequence[Package], suite: str = "") -> None:
+        """From now on the repository holds these packages and no others; with a release file if a
+        suite is named.
+        """
         for old in self.directory.glob("*.deb"):
             old.unlink()
         index = "\n".join(self._built(package) for package in packages)
-        (self.directory / "Packages").write_text(index)
+        self._write("Packages", index)
+        if suite:
+            digest = hashlib.sha256(index.encode()).hexdigest()
+            listed = f"SHA256:\n {digest} {len(index)} Packages\n"
+            self._write("Release", f"Suite: {suite}\nDate: {formatdate(usegmt=True)}\n{listed}")
+
+    def _write(self, name: str, text: str) -> None:
+        """Apt fetches a file again when it is newer, in whole seconds, than the one it has."""
+        path = self.directory / name
+        oldest = path.stat().st_mtime + 1 if path.exists() else 0.0
+        path.write_text(text)
+        written_at = max(path.stat().st_mtime, oldest)
+        os.utime(path, (written_at, written_at))
 
     def _built(self, package: Package) -> str:
         """Builds the package; its paragraph of the index."""

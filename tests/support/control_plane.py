@@ -21,6 +21,7 @@ from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.domain.servers import Node, ServerStatus
 from managed.domain.snapshots import KeptObject, SnapshotRecord
+from managed.domain.surveys import Finding, Survey, SurveyOutcome
 from managed.domain.tokens import ApiToken, new_token
 from managed.domain.windows import Opening, Window, WindowOwner
 from managed.storage import audit, tables
@@ -30,6 +31,7 @@ from managed.storage.customers import Customers
 from managed.storage.database import writing
 from managed.storage.idempotency import keep_answer
 from managed.storage.sessions import SessionRecords
+from managed.storage.surveys import SurveyRecords
 from managed.storage.tables import metadata, servers
 from managed.storage.vault import SealedVault
 from managed.storage.windows import MissedWindow, Windows
@@ -128,6 +130,10 @@ class PopulatedControlPlane:
         missed = Opening(START - timedelta(hours=3), START - timedelta(hours=1))
         windows.record_missed(
             [MissedWindow(self.second, JobKind.PATCH, missed, "the server was busy", now)]
+        )
+        found = Finding(SurveyOutcome.WORK, "1 update", {"updates": 1, "held": ["vim"]})
+        SurveyRecords(self.database).record(
+            [Survey(self.third, JobKind.PATCH, missed, missed.starts_at, found)]
         )
 
     def _claimed(self, job: Job) -> Job:

@@ -57,6 +57,7 @@ def told_metrics() -> set[str]:
         abandoned=0,
         overdue_questions=0,
         missed_windows={"patch": 1},
+        surveys={},
         backups=backups,
         self_backup=SelfBackupState(last_error="the bucket is away"),
         paused_since=None,

@@ -6,10 +6,10 @@ the test says `finish` or the server reboots.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from managed.domain.connections import Endpoint
+from managed.domain.connections import CommandResult, Endpoint
 from managed.domain.errors import Conflict
 from managed.domain.runs import RunReport, RunRequest, RunState
 from managed.drivers.fakes.shell import FakeServer, FakeShell
@@ -20,6 +20,7 @@ from managed.drivers.runs import (
     request_document,
     whole_part,
 )
+from managed.drivers.ssh.failures import too_large
 from managed.ports import RunDelivery
 from managed.server_scripts._run_records import RUNS
 
@@ -113,6 +114,20 @@ class FakePolls:
 
     async def boot_id(self, endpoint: Endpoint, *, timeout: float) -> str:
         return self.runs.shell.boot_id(endpoint)
+
+    async def run(
+        self,
+        endpoint: Endpoint,
+        command: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float,
+        limit: int,
+    ) -> CommandResult:
+        result = self.runs.shell.run(endpoint, command, stdin=stdin, timeout=timeout)
+        if len(result.stdout.encode()) + len(result.stderr.encode()) > limit:
+            raise too_large(endpoint.describe(), limit)
+        return result
 
 
 def _state(server: FakeServer, run: FakeRun) -> RunState:

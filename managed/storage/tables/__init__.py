@@ -9,7 +9,7 @@ from managed.storage.tables.notifications import (
     notifications,
 )
 from managed.storage.tables.panel import invitations, panel_sessions
-from managed.storage.tables.planning import missed_windows, pause, windows
+from managed.storage.tables.planning import missed_windows, pause, surveys, windows
 from managed.storage.tables.self_backup import self_backup
 from managed.storage.tables.tickets import deliveries, replies, request_articles, requests
 from managed.storage.tables.work import (
@@ -49,6 +49,7 @@ __all__ = [
     "self_backup",
     "servers",
     "snapshots",
+    "surveys",
     "users",
     "windows",
 ]

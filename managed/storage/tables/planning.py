@@ -1,4 +1,4 @@
-"""When work may start by itself, and when it did not."""
+"""When work may start by itself, what was found to do then, and when nothing was started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from managed.storage.tables.columns import UtcDateTime, id_column, metadata
+from managed.storage.tables.columns import StoredJson, UtcDateTime, id_column, metadata
 
 windows = Table(
     "windows",
@@ -50,6 +50,21 @@ missed_windows = Table(
     Column("reason", Text, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
     Index("ix_missed_windows_recorded", "recorded_at"),
+)
+
+surveys = Table(
+    "surveys",
+    metadata,
+    Column("server_id", ForeignKey("servers.id"), primary_key=True),
+    Column("job_kind", String(32), primary_key=True),
+    Column("starts_at", UtcDateTime, primary_key=True),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("found", StoredJson, nullable=False),
+    Column("detail", Text, nullable=False),
+    CheckConstraint("outcome IN ('nothing-to-do','work','unknown')", name="outcome"),
+    Index("ix_surveys_starts", "starts_at", "server_id", "job_kind"),
 )
 
 # One row while everything that the clock would start is held back; none otherwise.

@@ -32,7 +32,9 @@ from managed.domain.servers import (
     disk_serial_for,
 )
 from managed.domain.snapshots import KeptObject, SnapshotRecord
+from managed.domain.surveys import Survey, finding_of
 from managed.domain.tickets import Ticket
+from managed.domain.windows import Opening
 from managed.domain.zammad import ticket_of
 from managed.drivers.ssh.keys import new_key_pair
 from managed.lab.helpdesk_stand_in import payload
@@ -43,6 +45,7 @@ from managed.storage.database import writing
 from managed.storage.intake import Delivery
 from managed.storage.leases import LeasedJobs
 from managed.wiring import Installation, open_installation, prepare_installation, utc_now
+from tests.support.surveys import nothing_to_do
 from tests.support.waiting import wait_until
 
 NODE = Node("7a6bb0a6-5f0d-4b0e-8f65-0b3f9d1c2a11", "local", "qemu:///system", "/srv/servers")
@@ -128,6 +131,14 @@ class ApiBench:
         if verified:
             self.installation.catalogue.mark_verified(snapshot_id, {"ok": True}, utc_now())
         return snapshot_id
+
+    def add_survey(self, server: Server, opening: Opening) -> Survey:
+        """One that has found nothing to do."""
+        document = {**nothing_to_do(opening.starts_at), "held": ["vim"]}
+        finding = finding_of(document, False, opening.starts_at)
+        survey = Survey(server.server_id, JobKind.PATCH, opening, opening.starts_at, finding)
+        self.installation.surveys.record([survey])
+        return survey
 
     def add_request(self, server: Server, sender: str = "anna@example.org") -> str:
         """As the helpdesk's webhook makes it; a ticket of its own each time."""

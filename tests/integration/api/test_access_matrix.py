@@ -76,6 +76,7 @@ ROUTES: Final[dict[tuple[str, str], tuple[Permission | None, Tenant]]] = {
     ("PATCH", "/v1/windows/{window_id}"): (P.WINDOWS_WRITE, Tenant.OF_SERVER),
     ("DELETE", "/v1/windows/{window_id}"): (P.WINDOWS_WRITE, Tenant.OF_SERVER),
     ("GET", "/v1/missed-windows"): (P.WINDOWS_READ, Tenant.LIST),
+    ("GET", "/v1/surveys"): (P.WINDOWS_READ, Tenant.LIST),
     ("GET", "/v1/pause"): (P.PAUSE, Tenant.NONE),
     ("POST", "/v1/pause"): (P.PAUSE, Tenant.NONE),
     ("DELETE", "/v1/pause"): (P.PAUSE, Tenant.NONE),
@@ -262,6 +263,7 @@ def world(bench: ApiBench, monkeypatch: pytest.MonkeyPatch) -> World:
         opening = Opening(utc_now() - timedelta(hours=2), utc_now() - timedelta(hours=1))
         missed = MissedWindow(server.server_id, JobKind.PATCH, opening, "it was off", utc_now())
         installation.windows.record_missed([missed])
+        bench.add_survey(server, opening)
     world = World(bench, customers[0], servers[0], servers[1], {})
     world.members["customer"] = world.member("anna", Role.CUSTOMER, customers[0].customer_id)
     world.members["other"] = world.member("bea", Role.CUSTOMER, customers[1].customer_id)
@@ -369,6 +371,7 @@ def test_lists_hold_what_is_the_customers_own(world: World, api: TestClient) -> 
         assert [one["id"] for one in items("/v1/servers")] == [server.server_id]
         assert {one["server_id"] for one in items("/v1/jobs")} == {server.server_id}
         assert {one["server_id"] for one in items("/v1/missed-windows")} == {server.server_id}
+        assert {one["server_id"] for one in items("/v1/surveys")} == {server.server_id}
         assert len(items("/v1/windows")) == (1 if name == "customer" else 0)
     staff = world.members["support"].headers
     assert len(api.get("/v1/servers", headers=staff).json()["items"]) == 2

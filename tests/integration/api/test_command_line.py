@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from managed.cli import REFUSED, run
 from managed.client import ManagedClient
+from managed.domain.windows import Opening
 from managed.settings import settings
+from managed.wiring import utc_now
 from tests.integration.api.conftest import ApiBench
 
 Managed = Callable[..., Any]
@@ -101,7 +104,7 @@ def test_an_open_rescue_session_is_shown(
 def test_windows_and_the_pause_are_set_and_shown(
     bench: ApiBench, managed: Managed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bench.add_server()
+    server = bench.add_server()
     anna = managed("customers", "add", "Anna Shop Ltd", "anna@example.org")
     assert managed("customers", "list")["items"] == [anna]
     managed("plans", "add", "plus", "--only-security")
@@ -113,6 +116,13 @@ def test_windows_and_the_pause_are_set_and_shown(
     window = managed("windows", "add", "plan", "plus", "patch", *rule)
     assert managed("windows", "list")["items"] == [window]
     assert managed("windows", "missed", "--server", "shop")["items"] == []
+    opening = Opening(utc_now(), utc_now() + timedelta(hours=1))
+    bench.add_survey(server, opening)
+    (survey,) = managed("windows", "surveys", "--server", "shop")["items"]
+    assert survey["outcome"] == "nothing-to-do"
+    assert managed("windows", "surveys", "--outcome", "work")["items"] == []
+    assert run(["windows", "surveys"]) == 0
+    assert "nothing-to-do" in capsys.readouterr().out
     assert managed("windows", "remove", window["id"]) == window
 
     begun = managed("pause", "begin", "a bad kernel")

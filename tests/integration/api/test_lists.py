@@ -59,6 +59,7 @@ def full(bench: ApiBench, api: TestClient) -> ApiBench:
         opening = Opening(utc_now() - timedelta(hours=2), utc_now() - timedelta(hours=1))
         missed = MissedWindow(server.server_id, JobKind.PATCH, opening, "it was off", utc_now())
         installation.windows.record_missed([missed])
+        bench.add_survey(server, opening)
         with writing(installation.database) as connection:
             plan = Plan(str(uuid.uuid4()), f"plan-{number}", PlanKind.MANAGED)
             installation.customers.add_plan(connection, plan, utc_now())
@@ -82,6 +83,7 @@ def full(bench: ApiBench, api: TestClient) -> ApiBench:
         ("/v1/plans", 5),
         ("/v1/windows", 5),
         ("/v1/missed-windows", 5),
+        ("/v1/surveys", 5),
         ("/v1/nodes", 5),
         ("/v1/servers/server-0/snapshots", 5),
         ("/v1/rescue-sessions", 5),
@@ -123,7 +125,8 @@ def test_cursors_of_what_is_not_there_are_refused(full: ApiBench, api: TestClien
     others = {"user": "1@example.org", "cursor": token["id"]}
     assert api.get("/v1/tokens", params=others).status_code == 422
     forged = "WyIyMDI2LTExLTI0IiwgImEiLCAiYiJd"  # ["2026-11-24", "a", "b"]
-    assert api.get("/v1/missed-windows", params={"cursor": forged}).status_code == 422
+    for path in ("/v1/missed-windows", "/v1/surveys"):
+        assert api.get(path, params={"cursor": forged}).status_code == 422
 
 
 @pytest.mark.parametrize("query", ["servers?plan=none", f"windows?cursor={UNKNOWN}"])
@@ -190,6 +193,9 @@ def test_other_filters(full: ApiBench, api: TestClient) -> None:
     assert count("/v1/windows", kind="backup") == count("/v1/windows", owner="server") == 0
     assert count("/v1/missed-windows", kind="patch", server_id="server-1") == 1
     assert count("/v1/missed-windows", kind="backup") == 0
+    assert count("/v1/surveys", outcome="nothing-to-do", server_id="server-1") == 1
+    assert count("/v1/surveys", outcome="work") == 0
+    assert count("/v1/surveys", since=utc_now().isoformat()) == 0
     assert count("/v1/users", role="support") == 5
     assert count("/v1/users", role="admin") == 0
     assert count("/v1/plans", kind="unmanaged") == 0

@@ -17,6 +17,7 @@ from managed.domain.access import Permission, Role
 from managed.domain.customers import Plan, PlanKind
 from managed.domain.jobs import Job, JobKind
 from managed.domain.servers import Server
+from managed.domain.surveys import Finding, Survey, SurveyOutcome
 from managed.domain.windows import Opening
 from managed.storage.database import writing
 from managed.storage.windows import MissedWindow
@@ -196,6 +197,7 @@ def test_tonight_shows_what_failed_first_and_counts_what_is_done(night: Night) -
         night.annas.server_id, JobKind.PATCH, opening, "the server was busy", utc_now()
     )
     installation.windows.record_missed([missed])
+    night.bench.add_survey(night.annas, Opening(utc_now(), utc_now() + timedelta(hours=1)))
     page = night.support.get("/panel/tonight").text
     text = " ".join(re.sub("<[^>]+>", " ", page).split())
     wanted = (
@@ -208,6 +210,7 @@ def test_tonight_shows_what_failed_first_and_counts_what_is_done(night: Night) -
         "running beas patch, at update since",
         "patch 42 %",
         "1 check",
+        "1 server had nothing to patch when the window opened",
     )
     assert [part for part in wanted if part not in text] == []
     assert [text.index(part) for part in wanted[2:]] == sorted(text.index(p) for p in wanted[2:])
@@ -295,6 +298,12 @@ def test_texts_of_servers_are_text_everywhere(night: Night) -> None:
             "UPDATE servers SET name = ? || id, address = ?", (HOSTILE, HOSTILE)
         )
     worker.finish()
+    opening = Opening(utc_now(), utc_now() + timedelta(hours=1))
+    said = Finding(SurveyOutcome.WORK, f"hostile survey {HOSTILE}", {HOSTILE: HOSTILE})
+    installation.surveys.record(
+        [Survey(night.beas.server_id, JobKind.PATCH, opening, utc_now(), said)]
+    )
+    assert "hostile survey" in night.support.get(f"/panel/servers/{night.beas.server_id}").text
     job = f"/panel/jobs/{worker.job.job_id}"
     pages = ("/panel/tonight", "/panel/servers", f"/panel/servers/{night.beas.server_id}", job)
     pages += (f"/panel/servers/{night.annas.server_id}", f"/panel/servers?search={HOSTILE[:30]}")
@@ -344,6 +353,8 @@ def test_the_servers_page_shows_its_evidence(night: Night, api: TestClient) -> N
         "rule": "FREQ=DAILY;BYHOUR=2",
     }
     assert api.post("/v1/windows", json=window).status_code == 201
+    opens = datetime(2026, 11, 25, 2, tzinfo=UTC)
+    bench.add_survey(night.annas, Opening(opens, opens + timedelta(hours=2)))
     page = night.support.get("/panel/servers/annas").text
     text = " ".join(re.sub("<[^>]+>", " ", page).split())
     for part in (
@@ -361,6 +372,7 @@ def test_the_servers_page_shows_its_evidence(night: Night, api: TestClient) -> N
         "Reboot yes: a new kernel",
         "Health before ✕ not well unit old.service has failed",
         "Health after ✓ well",
+        "✓ nothing-to-do The survey of Wed 25 Nov 02:00 UTC said: everything is up to date",
     ):
         assert part in text, part
     assert "vim 2" not in text

@@ -146,6 +146,24 @@ def test_missed_windows_are_told_with_their_reason(bench: ApiBench, api: TestCli
     assert later.json()["items"] == []
 
 
+def test_what_surveys_have_found_is_told_with_its_evidence(
+    bench: ApiBench, api: TestClient
+) -> None:
+    server = bench.add_server()
+    starts = utc_now().replace(microsecond=0)
+    bench.add_survey(server, Opening(starts, starts + timedelta(hours=2)))
+    (shown,) = api.get("/v1/surveys", params={"server_id": "shop"}).json()["items"]
+    assert (shown["server_id"], shown["job_kind"]) == (server.server_id, "patch")
+    assert shown["starts_at"] == f"{starts:%Y-%m-%dT%H:%M:%SZ}"
+    assert (shown["outcome"], shown["detail"]) == (
+        "nothing-to-do",
+        "everything is up to date; on hold: vim",
+    )
+    assert shown["found"]["held"] == ["vim"]
+    assert shown["found"]["lists_fetched_at"] == starts.isoformat()
+    assert api.get("/v1/surveys", params={"outcome": "odd"}).status_code == 422
+
+
 def test_in_a_pause_only_urgent_jobs_are_taken(bench: ApiBench, api: TestClient) -> None:
     bench.add_server()
     assert api.get("/v1/pause").json() == {"pause": None}

@@ -120,6 +120,21 @@ def test_what_a_kill_left_of_packages_that_need_each_other_is_mended(
     assert remote(cell, SHOP_STATES) == "2 ii ,2 ii ,2 ii ,1 ii ,"
 
 
+def test_an_update_on_hold_is_a_warning_and_no_failure(offline: Cell, remote: Remote) -> None:
+    cell = offline
+    remote(cell, "cat > /root/index", INDEX_PACKAGES)
+    remote(cell, f"dpkg --install {_built_package(cell, remote, 'kept', '')}")
+    _built_package(cell, remote, "kept", "", version="2", directory="/srv/hold")
+    remote(cell, "cd /srv/hold && python3 /root/index *.deb > Packages && apt-mark hold kept")
+
+    status, record = _patched(cell, "on-hold", "deb [trusted=yes] file:/srv/hold ./\n")
+
+    assert status == 0, text_of(record / "log")[-3000:]
+    result = json.loads((record / "result.json").read_text())
+    assert result["warnings"] == ["kept is on hold and was not upgraded"]
+    remote(cell, "dpkg --purge --force-hold kept")
+
+
 def _shop_packages(
     cell: Cell, remote: Remote, directory: str, version: str, preinst: str
 ) -> list[str]:

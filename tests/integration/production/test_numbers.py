@@ -13,11 +13,13 @@ from managed.domain.customers import Plan, PlanKind
 from managed.domain.jobs import JobKind
 from managed.domain.secrets import Secret
 from managed.domain.snapshots import KeptObject, SnapshotRecord
+from managed.domain.surveys import Finding, Survey, SurveyOutcome
 from managed.domain.windows import Opening
 from managed.storage.catalogue import Catalogue
 from managed.storage.customers import Customers
 from managed.storage.database import open_database, reading, take_time, writing
 from managed.storage.numbers import Numbers, read_numbers
+from managed.storage.surveys import SurveyRecords
 from managed.storage.tables import jobs
 from managed.storage.windows import MissedWindow, Windows
 from tests.support.jobs import START, JobBench
@@ -150,6 +152,19 @@ def test_missed_windows_of_the_last_day_are_counted_by_kind(bench: JobBench) -> 
     assert numbers(bench).missed_windows == {"patch": 2, "backup": 1}
 
 
+def test_surveys_of_the_last_day_are_counted_by_what_they_found(bench: JobBench) -> None:
+    now = bench.clock()
+    for hours, outcome in ((1, "nothing-to-do"), (2, "nothing-to-do"), (3, "work"), (25, "work")):
+        opening = Opening(now - timedelta(hours=hours), now)
+        finding = Finding(SurveyOutcome(outcome), "")
+        survey = Survey(bench.server_id, JobKind.PATCH, opening, now, finding)
+        SurveyRecords(bench.database).record([survey])
+    assert numbers(bench).surveys == {SurveyOutcome.NOTHING_TO_DO: 2, SurveyOutcome.WORK: 1}
+    metrics = Metrics(Secret("token"), lambda now: read_numbers(bench.database, now), bench.clock)
+    assert b'managed_surveys_last_day{outcome="nothing-to-do"} 2.0' in metrics.text()
+    assert b'managed_surveys_last_day{outcome="unknown"} 0.0' in metrics.text()
+
+
 def test_however_many_ask_the_database_is_asked_once_in_a_while(bench: JobBench) -> None:
     statements: list[str] = []
     metrics = Metrics(Secret("token"), lambda now: read_numbers(bench.database, now), bench.clock)
@@ -160,7 +175,7 @@ def test_however_many_ask_the_database_is_asked_once_in_a_while(bench: JobBench)
 
     answers = {metrics.text() for _ in range(20)}
     assert len(answers) == 1
-    assert len([line for line in statements if line.startswith("SELECT")]) == 6
+    assert len([line for line in statements if line.startswith("SELECT")]) == 7
 
 
 @pytest.mark.integration

@@ -22,6 +22,7 @@ from tests.support.jobs import step
 from tests.support.notification_stage import ANNA, BERT, PLAN, Stage, stage
 from workers.notices import Notices
 from workers.openings import Openings
+from workers.surveys import Surveys
 
 __all__ = ["stage"]
 
@@ -76,7 +77,8 @@ def test_a_missed_window_is_told_once_however_often_the_clock_looks(stage: Stage
         stage.installation.windows.add(connection, window)
     stage.bench.clock.now = opens + timedelta(hours=2)
     for _ in range(2):
-        Openings(stage.installation, lambda _: None).record_missed(stage.now)
+        surveys = Surveys(stage.installation)
+        Openings(stage.installation, surveys, lambda _: None).record_missed(stage.now)
         stage.tell()
         stage.bench.clock.pass_time(minutes=10)
 

@@ -13,7 +13,7 @@ import pytest
 from managed.server_scripts import script_modules, script_source
 
 SCRIPTS = ("take_backup", "install_system", "restore_system", "load_databases", "restore_files")
-FED = ("receive_files",)
+FED = ("receive_files", "survey_updates")
 OLDEST_PYTHON_ON_SERVERS = (3, 9)
 
 
