@@ -25,8 +25,14 @@ RELEASES = {(3, 11): "debian-12", (3, 13): "debian-13"}
 """The cells whose Python can use the packages of this one."""
 
 _PROGRAM = ("api", "deploy", "images", "managed", "playbooks", "scripts", "workers")
-# A browser for tests; Ansible's collections, of which no playbook of ours uses one.
-_LEFT_OUT = ("site-packages/playwright/driver", "site-packages/ansible_collections")
+# What tests and lint use; Ansible's collections, of which no playbook of ours uses one.
+_LEFT_OUT = (
+    "site-packages/playwright",
+    "site-packages/mypy",
+    "site-packages/*__mypyc*.so",
+    "site-packages/jsonschema_rs",
+    "site-packages/ansible_collections",
+)
 _COMMAND = re.compile(r"^# (.+)$", re.MULTILINE)
 _FOLDER = "/opt/managed-1"
 _PACKAGES = "libvirt0 tzdata"
@@ -204,7 +210,8 @@ def _set(file: Path, settings: Mapping[str, str]) -> None:
     kept = [
         line for line in file.read_text().splitlines() if line.partition("=")[0] not in settings
     ]
-    file.write_text("\n".join([*kept, *(f"{name}={text}" for name, text in settings.items())]) + "\n")
+    given = [f"{name}={text}" for name, text in settings.items()]
+    file.write_text("\n".join([*kept, *given, ""]))
 
 
 def _answer(url: str) -> Mapping[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,10 +30,12 @@ from managed.domain.servers import ServerStatus
 from managed.domain.snapshots import KeptObject, SnapshotRecord
 from managed.storage import events as event_log
 from managed.storage.catalogue import Catalogue
-from managed.storage.database import DatabaseUnavailable, migrate, writing
+from managed.storage.database import DatabaseUnavailable, migrate, open_database, writing
+from managed.storage.schema import known_revisions, present_revision
 from managed.storage.sessions import SessionRecords
 from managed.storage.tables import metadata, sealed_secrets
 from managed.storage.vault import SealedVault, create_master_key, load_master_key
+from tests.support.control_plane import new_postgres_database
 from tests.support.jobs import START, JobBench
 
 
@@ -55,6 +58,30 @@ def test_migrations_make_the_tables_that_the_code_expects(database: Database) ->
             if "events_default" not in str(change)
         ]
     assert differences == []
+
+
+def test_a_database_that_a_newer_version_has_migrated_is_left_as_it_is(database: Database) -> None:
+    version = text("UPDATE alembic_version SET version_num = :version")
+    with database.connect() as connection:
+        present = present_revision(connection)
+    with writing(database) as connection:
+        connection.execute(version, {"version": "9999"})
+    migrate(database)
+    with writing(database) as connection:
+        assert present_revision(connection) == "9999"
+        connection.execute(version, {"version": present})
+
+
+@pytest.mark.integration
+def test_parts_that_start_at_once_migrate_one_after_the_other(postgres_url: str) -> None:
+    with new_postgres_database(postgres_url) as url:
+        engines = [open_database(url) for _ in range(4)]
+        with ThreadPoolExecutor(len(engines)) as threads:
+            list(threads.map(migrate, engines))
+        with engines[0].connect() as connection:
+            assert present_revision(connection) == known_revisions()[0]
+        for engine in engines:
+            engine.dispose()
 
 
 def test_events_are_partitioned_by_month_on_postgresql(bench: JobBench) -> None:
