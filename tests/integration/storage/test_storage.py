@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +38,8 @@ from managed.storage.tables import metadata, sealed_secrets
 from managed.storage.vault import SealedVault, create_master_key, load_master_key
 from tests.support.control_plane import new_postgres_database
 from tests.support.jobs import START, JobBench
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -74,14 +77,17 @@ def test_a_database_that_a_newer_version_has_migrated_is_left_as_it_is(database:
 
 @pytest.mark.integration
 def test_parts_that_start_at_once_migrate_one_after_the_other(postgres_url: str) -> None:
+    program = (
+        "import sys; from managed.storage.database import *; migrate(open_database(sys.argv[1]))"
+    )
     with new_postgres_database(postgres_url) as url:
-        engines = [open_database(url) for _ in range(4)]
-        with ThreadPoolExecutor(len(engines)) as threads:
-            list(threads.map(migrate, engines))
-        with engines[0].connect() as connection:
+        command = (sys.executable, "-c", program, url)
+        started = [subprocess.Popen(command, cwd=REPOSITORY) for _ in range(3)]
+        assert [process.wait(60) for process in started] == [0, 0, 0]
+        database = open_database(url)
+        with database.connect() as connection:
             assert present_revision(connection) == known_revisions()[0]
-        for engine in engines:
-            engine.dispose()
+        database.dispose()
 
 
 def test_events_are_partitioned_by_month_on_postgresql(bench: JobBench) -> None:
