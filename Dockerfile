@@ -37,7 +37,7 @@ RUN apt-get update -q \
 
 FROM ${BASE}
 RUN apt-get update -q && apt-get install -q -y --no-install-recommends \
-        ca-certificates libvirt0 openssh-client python3 tini util-linux \
+        ca-certificates libvirt0 openssh-client python3 tini tzdata util-linux \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 managed \
     && useradd --uid 10001 --gid managed --home-dir /var/lib/managed --no-create-home managed \

@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from managed.domain.errors import Unavailable
-from managed.storage.schema import upgrade
+from managed.storage.schema import is_ahead, upgrade
 
 log = structlog.get_logger()
 
@@ -22,6 +22,8 @@ log = structlog.get_logger()
 PATIENCE_SECONDS = 4.0
 _IDLE_SECONDS = 1.0
 _SERVED_AT = "served_at"
+# A number of our own: PostgreSQL's advisory locks have no names.
+_MIGRATIONS_LOCK = 0x6D616E61676564
 
 
 class DatabaseUnavailable(Unavailable):
@@ -101,10 +103,21 @@ def _open_sqlite(url: str, patience: float) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the schema to this version; a database that is up to date is left as it is."""
+    """Bring the schema to this version; a database that is up to date is left as it is, and so is
+    one that is further on: in an upgrade a part of the older version may have to start again. Of
+    several callers at a time one works.
+    """
     with writing(engine) as connection:
         take_time(connection)
-        upgrade(connection)
+        _wait_for_other_migrations(connection)
+        if not is_ahead(connection):
+            upgrade(connection)
+
+
+def _wait_for_other_migrations(connection: Connection) -> None:
+    """Until this transaction ends nobody else passes here. SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATIONS_LOCK})
 
 
 def take_time(connection: Connection) -> None:

@@ -32,6 +32,12 @@ def present_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+def is_ahead(connection: Connection) -> bool:
+    """Has a newer version brought the database further than this one knows?"""
+    present = present_revision(connection)
+    return present is not None and present not in known_revisions()
+
+
 def known_revisions() -> tuple[str, ...]:
     """Those that this version can bring forward, newest first."""
     from alembic.script import ScriptDirectory

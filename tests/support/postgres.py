@@ -32,16 +32,25 @@ def as_postgres(*command: str) -> list[str]:
 
 @dataclass(frozen=True)
 class PostgresCluster:
-    """A cluster of our own below `directory`, reached through a socket in it. It survives its
-    starter: whoever starts it stops it.
+    """A cluster of our own below `directory`, reached through a socket in it; with `port` on
+    loopback, too, where nobody is asked for a password. It survives its starter: whoever starts it
+    stops it.
     """
 
     directory: Path
     options: str
+    port: int | None = None
 
     @property
     def url(self) -> str:
-        return f"postgresql+psycopg://managed@/managed?host={self.directory}"
+        """By the socket."""
+        port = f"&port={self.port}" if self.port else ""
+        return f"postgresql+psycopg://managed@/managed?host={self.directory}{port}"
+
+    @property
+    def loopback_url(self) -> str:
+        """For those who don't see the socket."""
+        return f"postgresql+psycopg://managed@127.0.0.1:{self.port}/managed"
 
     @property
     def connection(self) -> str:
@@ -54,10 +63,12 @@ class PostgresCluster:
             shutil.chown(self.directory, "postgres", "postgres")
         _run(self._binary("initdb"), "-D", self._data, "-A", "trust", "-U", "managed", "-N")
         self.start()
-        _run(self._binary("createdb"), "-h", str(self.directory), "-U", "managed", "managed")
+        port = ("-p", str(self.port)) if self.port else ()
+        _run(self._binary("createdb"), "-h", str(self.directory), *port, "-U", "managed", "managed")
 
     def start(self) -> None:
-        options = f"-k {self.directory} -c listen_addresses= {self.options}"
+        listen = f"listen_addresses=127.0.0.1 -p {self.port}" if self.port else "listen_addresses="
+        options = f"-k {self.directory} -c {listen} {self.options}"
         _run(*self._control, "-w", "-l", str(self.directory / "log"), "-o", options, "start")
 
     def stop(self) -> None:
@@ -79,10 +90,10 @@ class PostgresCluster:
 
 
 @contextmanager
-def postgres_cluster(options: str) -> Iterator[PostgresCluster]:
+def postgres_cluster(options: str, port: int | None = None) -> Iterator[PostgresCluster]:
     """A running cluster; it is stopped and removed at the end."""
     directory = Path(tempfile.mkdtemp(prefix="managed-pg-"))
-    cluster = PostgresCluster(directory, options)
+    cluster = PostgresCluster(directory, options, port)
     try:
         cluster.create()
         yield cluster

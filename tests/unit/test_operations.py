@@ -92,7 +92,7 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("units")
     true = shutil.which("true")
     for unit in (ROOT / "deploy" / "systemd").glob("*.service"):
-        text = re.sub(r"^ExecStart=\S+", f"ExecStart={true}", unit.read_text(), flags=re.MULTILINE)
+        text = re.sub(r"^(Exec\w+)=\S+", rf"\1={true}", unit.read_text(), flags=re.MULTILINE)
         (directory / unit.name).write_text(text)
     return directory
 

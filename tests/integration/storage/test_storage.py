@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,11 +31,15 @@ from managed.domain.servers import ServerStatus
 from managed.domain.snapshots import KeptObject, SnapshotRecord
 from managed.storage import events as event_log
 from managed.storage.catalogue import Catalogue
-from managed.storage.database import DatabaseUnavailable, migrate, writing
+from managed.storage.database import DatabaseUnavailable, migrate, open_database, writing
+from managed.storage.schema import known_revisions, present_revision
 from managed.storage.sessions import SessionRecords
 from managed.storage.tables import metadata, sealed_secrets
 from managed.storage.vault import SealedVault, create_master_key, load_master_key
+from tests.support.control_plane import new_postgres_database
 from tests.support.jobs import START, JobBench
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -55,6 +61,33 @@ def test_migrations_make_the_tables_that_the_code_expects(database: Database) ->
             if "events_default" not in str(change)
         ]
     assert differences == []
+
+
+def test_a_database_that_a_newer_version_has_migrated_is_left_as_it_is(database: Database) -> None:
+    version = text("UPDATE alembic_version SET version_num = :version")
+    with database.connect() as connection:
+        present = present_revision(connection)
+    with writing(database) as connection:
+        connection.execute(version, {"version": "9999"})
+    migrate(database)
+    with writing(database) as connection:
+        assert present_revision(connection) == "9999"
+        connection.execute(version, {"version": present})
+
+
+@pytest.mark.integration
+def test_parts_that_start_at_once_migrate_one_after_the_other(postgres_url: str) -> None:
+    program = (
+        "import sys; from managed.storage.database import *; migrate(open_database(sys.argv[1]))"
+    )
+    with new_postgres_database(postgres_url) as url:
+        command = (sys.executable, "-c", program, url)
+        started = [subprocess.Popen(command, cwd=REPOSITORY) for _ in range(3)]
+        assert [process.wait(60) for process in started] == [0, 0, 0]
+        database = open_database(url)
+        with database.connect() as connection:
+            assert present_revision(connection) == known_revisions()[0]
+        database.dispose()
 
 
 def test_events_are_partitioned_by_month_on_postgresql(bench: JobBench) -> None:

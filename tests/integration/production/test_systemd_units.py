@@ -1,0 +1,235 @@
+"""The units of deploy/systemd, started for real: a cell with its own systemd is the operator's
+host, installed by the lines of the guide; another one is a customer's server. PostgreSQL, Redis and
+the S3 server are this test's own.
+
+The tests are one story and run in their order: each finds the service up and leaves it so.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import create_engine, text
+
+from managed.client import ManagedClient
+from managed.lab.cells import Cell
+from managed.lab.ports import free_port
+from tests.support.cells import StartCell
+from tests.support.postgres import PostgresCluster, postgres_cluster
+from tests.support.redis import redis
+from tests.support.runtime import short_directory
+from tests.support.storage import s3_bucket
+from tests.support.systemd_host import RELEASES, Address, SystemdHost, install, start
+from tests.support.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.cell,
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
+
+GATEWAY = "gateway.example.org"
+WORKERS = ("worker-1", "worker-2")
+UNITS = {
+    "gateway": "managed-gateway",
+    "api": "managed-api",
+    "worker-1": "managed-worker@1",
+    "worker-2": "managed-worker@2",
+    "clock": "managed-clock",
+}
+SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    host: SystemdHost
+    server: Cell
+    cluster: PostgresCluster
+
+    def client(self) -> ManagedClient:
+        return ManagedClient(self.host.api_url(), self.host.token(), "the test")
+
+    def worker_of(self, job_id: str) -> str:
+        """The unit whose process holds the job's lease."""
+        database = create_engine(self.cluster.url)
+        with database.connect() as connection:
+            query = text("SELECT lease_owner FROM jobs WHERE id = :id")
+            owner = str(connection.execute(query, {"id": job_id}).scalar_one())
+        database.dispose()
+        return self.host.run(f"ps -o unit= -p {owner.rpartition(':')[2]}").strip()
+
+    def is_up(self) -> bool:
+        """Every part serves."""
+        return self.host.is_ready() and all(map(self.host.is_healthy, (*WORKERS, "clock")))
+
+
+@pytest.fixture(scope="module")
+def stage(start_test_cell: StartCell) -> Iterator[Stage]:
+    release = RELEASES.get(sys.version_info[:2])
+    if release is None:
+        pytest.skip("there is no cell whose Python can use the packages of this one")
+    with ExitStack() as stack:
+        cluster = stack.enter_context(
+            postgres_cluster("-c fsync=off -c max_connections=100", free_port())
+        )
+        broker = stack.enter_context(redis())
+        bucket = stack.enter_context(s3_bucket(stack.enter_context(short_directory())))
+        address = Address(
+            free_port(), free_port(), {part: free_port() for part in (*WORKERS, "clock")}
+        )
+        host = SystemdHost(start_test_cell("operators-host", release), address)
+        settings = {
+            "MANAGED_S3_ENDPOINT": bucket.endpoint,
+            "MANAGED_S3_BUCKET": bucket.bucket,
+            "MANAGED_GATEWAY_URL": f"https://{GATEWAY}:{address.gateway}",
+            "MANAGED_WORKER_PROCESSES": "2",
+            # Short: a killed worker's job waits for both.
+            "MANAGED_LEASE_SECONDS": "6",
+            "MANAGED_RESEND_SECONDS": "2",
+        }
+        secrets = {
+            "database_url": cluster.loopback_url,
+            "broker_url": broker.url,
+            "s3_access_key": bucket.access_key.reveal(),
+            "s3_secret_key": bucket.secret_key.reveal(),
+        }
+        host.run(f"echo 127.0.0.1 {GATEWAY} >>/etc/hosts")
+        install(host, settings, secrets)
+        start(host)
+        stage = Stage(host, start_test_cell("customers-server"), cluster)
+        wait_until(stage.is_up, timeout=SECONDS, what="all parts are up")
+        yield stage
+
+
+def submit(client: ManagedClient, kind: str) -> str:
+    return str(client.post("/v1/servers/customer/jobs", {"kind": kind})["id"])
+
+
+def wait_for_step(client: ManagedClient, job_id: str, name: str) -> None:
+    """Until the job is in this step."""
+    for event in client.events(job_id):
+        if event["type"] == "step_started" and event["data"]["step"] == name:
+            return
+    raise AssertionError(f"the job ended without the step {name}")
+
+
+def ended(client: ManagedClient, job_id: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The job when it has ended, and its steps by the event that told of them."""
+    told: dict[str, list[str]] = {"step_started": [], "step_done": []}
+
+    def note(event: dict[str, Any]) -> None:
+        if event["type"] in told:
+            told[event["type"]].append(event["data"]["step"])
+
+    job = client.wait_for_job(job_id, note)
+    assert job["status"] == "succeeded", job["error"]
+    return job, told
+
+
+def test_the_guides_lines_bring_all_parts_up(stage: Stage) -> None:
+    assert stage.host.readiness()["parts"] == dict.fromkeys(
+        ("database", "bucket", "gateway", "broker"), "ok"
+    )
+    for unit in UNITS.values():
+        assert stage.host.property_of(unit, "ActiveState") == "active"
+        assert stage.host.property_of(unit, "NRestarts") == "0", unit
+        assert stage.host.property_of(unit, "UnitFileState") == "enabled"
+
+
+@pytest.mark.parametrize("part", list(UNITS))
+def test_a_process_sees_its_own_secrets_and_may_write_where_it_has_to(
+    stage: Stage, part: str
+) -> None:
+    unit = UNITS[part]
+    process = f"/proc/{stage.host.property_of(unit, 'MainPID')}"
+    assert stage.host.run(f"ls {process}/root/run/credentials").split() == [f"{unit}.service"]
+    assert stage.host.run(f"stat -c %U {process}").strip() == "managed"
+    mounts = [line.split() for line in stage.host.run(f"cat {process}/mounts").splitlines()]
+    writable = {place: kind for _, place, kind, options, *_ in mounts if "rw" in options.split(",")}
+    assert "/" not in writable
+    assert "/var/lib/managed" in writable
+    assert writable[f"/run/managed-{part}"] == "tmpfs"
+
+
+def test_a_killed_worker_is_started_again_and_its_job_goes_on(stage: Stage) -> None:
+    """In the midst of a playbook."""
+    with stage.client() as client:
+        body = {"name": "customer", "address": stage.server.address}
+        enrolled = client.post(
+            "/v1/servers/enrol",
+            {**body, "ssh_port": stage.server.port, "host_key": stage.server.host_key},
+        )
+        with (stage.server.root_dir / "root/.ssh/authorized_keys").open("a") as file:
+            file.write(enrolled["authorized_keys_line"] + "\n")
+        job_id = submit(client, "enrol")
+        wait_for_step(client, job_id, "prepare")
+        unit = stage.worker_of(job_id)
+        before = stage.host.property_of(unit, "MainPID")
+        stage.host.run(f"systemctl kill --kill-whom=main --signal=KILL {unit}")
+        job, told = ended(client, job_id)
+    assert told["step_done"] == [step["name"] for step in job["steps"]]
+    wait_until(stage.is_up, timeout=SECONDS, what="the killed worker is back")
+    assert stage.host.property_of(unit, "NRestarts") == "1"
+    assert stage.host.property_of(unit, "MainPID") != before
+
+
+def test_workers_restarted_in_the_midst_of_steps_lose_none_and_do_none_twice(
+    stage: Stage,
+) -> None:
+    """A backup, by restic through the gateway with TLS; the worker that has the step is restarted,
+    the other one goes on, and later that one, too.
+    """
+    with stage.client() as client:
+        job_id = submit(client, "backup")
+        for step in ("open_repository", "verify"):
+            wait_for_step(client, job_id, step)
+            unit = stage.worker_of(job_id)
+            old = stage.host.property_of(unit, "InvocationID")
+            stage.host.run(f"systemctl restart {unit}")
+            said = stage.host.run(f"journalctl --output=cat --no-pager INVOCATION_ID={old}")
+            assert f"{unit}: Deactivated successfully." in said
+        job, told = ended(client, job_id)
+    assert told["step_started"] == told["step_done"] == [step["name"] for step in job["steps"]]
+    wait_until(stage.is_up, timeout=SECONDS, what="both workers are back")
+
+
+def test_what_dies_while_the_database_is_away_comes_back_with_it(stage: Stage) -> None:
+    victims = (UNITS["api"], UNITS["worker-1"], UNITS["clock"])
+    before = {unit: int(stage.host.property_of(unit, "NRestarts")) for unit in victims}
+    stage.cluster.stop()
+    stage.host.run(f"systemctl kill --kill-whom=main --signal=KILL {' '.join(victims)}")
+    wait_until(
+        lambda: all(
+            int(stage.host.property_of(unit, "NRestarts")) >= before[unit] + 2 for unit in victims
+        ),
+        timeout=SECONDS,
+        what="each was started in vain",
+    )
+    stage.cluster.start()
+    wait_until(stage.is_up, timeout=SECONDS, what="all parts are up again")
+
+
+def test_all_end_in_time_when_stopped_and_a_boot_goes_on_with_the_work(stage: Stage) -> None:
+    """Even the API, which holds somebody's stream of events."""
+    with stage.client() as client:
+        stage.host.run(f"systemctl stop {UNITS['worker-1']} {UNITS['worker-2']}")
+        job_id = submit(client, "check")
+        headers = {"Authorization": f"Bearer {stage.host.token()}", "Accept": "text/event-stream"}
+        url = f"{stage.host.api_url()}/v1/jobs/{job_id}/events"
+        with httpx.stream("GET", url, headers=headers, timeout=60) as stream:
+            assert next(stream.iter_lines())
+            stage.host.run(f"systemctl stop {' '.join(UNITS.values())}")
+    for unit in UNITS.values():
+        assert stage.host.property_of(unit, "ActiveState") == "inactive", unit
+        assert stage.host.property_of(unit, "Result") == "success", unit
+    stage.host.run("systemctl --no-block reboot")
+    wait_until(stage.is_up, timeout=SECONDS, what="all parts are up after a boot")
+    with stage.client() as client:
+        ended(client, job_id)

@@ -1,0 +1,222 @@
+"""An operator's host: a cell where the program was installed by the lines of the operator's guide.
+
+Only what the guide fetches is brought along instead: the program, its Python packages, restic.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+
+from managed.drivers.ssh.shell import SshShell
+from managed.lab.cells import Cell
+from tests.support.storage import restic_binary
+
+REPOSITORY = Path(__file__).parents[2]
+RELEASES = {(3, 11): "debian-12", (3, 13): "debian-13"}
+"""The cells whose Python can use the packages of this one."""
+
+_PROGRAM = ("api", "deploy", "images", "managed", "playbooks", "scripts", "workers")
+# What tests and lint use; Ansible's collections, of which no playbook of ours uses one.
+_LEFT_OUT = (
+    "site-packages/playwright",
+    "site-packages/mypy",
+    "site-packages/*__mypyc*.so",
+    "site-packages/jsonschema_rs",
+    "site-packages/ansible_collections",
+)
+_COMMAND = re.compile(r"^# (.+)$", re.MULTILINE)
+_FOLDER = "/opt/managed-1"
+_PACKAGES = "libvirt0 tzdata"
+_SECONDS = 300.0
+
+
+def guide_commands() -> list[str]:
+    """What the guide has an operator type."""
+    guide = (REPOSITORY / "docs" / "guides" / "operations.md").read_text()
+    section = guide.partition("## With systemd\n")[2].partition("\n## ")[0]
+    return _COMMAND.findall(section.split("```")[1])
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the parts listen: ports of loopback, which the cell shares with this host."""
+
+    api: int
+    gateway: int
+    metrics: Mapping[str, int]
+    """By the name of the part's own settings file."""
+
+
+@dataclass(frozen=True)
+class SystemdHost:
+    cell: Cell
+    address: Address
+    _shell: SshShell = field(default_factory=SshShell)
+
+    def run(self, script: str) -> str:
+        """What this says, run by bash as root; AssertionError when it fails."""
+        command = ("bash", "-ec", script)
+        done = self._shell.run(self.cell.endpoint, command, timeout=_SECONDS)
+        assert done.exit_status == 0, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        return done.stdout
+
+    def property_of(self, unit: str, name: str) -> str:
+        return self.run(f"systemctl show --property={name} --value {unit}").strip()
+
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.address.api}"
+
+    def readiness(self) -> Mapping[str, object]:
+        """The answer of /readyz; empty while nobody answers."""
+        return _answer(f"{self.api_url()}/readyz")
+
+    def is_ready(self) -> bool:
+        return self.readiness().get("status") == "ready"
+
+    def is_healthy(self, part: str) -> bool:
+        """Is the part, by the name of its settings file, alive?"""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.address.metrics[part]}/healthz").is_success
+        except httpx.HTTPError:
+            return False
+
+    def token(self) -> str:
+        return (self.cell.root_dir / "var/lib/managed/keys/api-token").read_text().strip()
+
+
+def install(host: SystemdHost, settings: Mapping[str, str], secrets: Mapping[str, str]) -> None:
+    """All of the guide's lines but those that start something; `settings` are those of all parts,
+    `secrets` files by their name.
+    """
+    host.run(f"apt-get update -q && apt-get install -qy --no-install-recommends {_PACKAGES}")
+    host.run(f"mkdir {_FOLDER}")
+    for command in guide_commands():
+        if command.startswith("git clone"):
+            host.run(f"ln -sfn {_FOLDER} /opt/managed")
+            _bring_program(host)
+        elif "images.build restic" in command:
+            folder = _root(host) / "built" / "restic"
+            folder.mkdir(parents=True)
+            subprocess.run(["cp", "-p", str(restic_binary()), str(folder / "restic")], check=True)
+        elif command.startswith("systemctl enable"):
+            break
+        else:
+            host.run(f"cd {_FOLDER}; {command}")
+    _adapt(host, settings, secrets)
+    host.run("systemctl daemon-reload")
+
+
+def start(host: SystemdHost) -> None:
+    """The guide's line that starts all parts."""
+    (command,) = (c for c in guide_commands() if c.startswith("systemctl enable"))
+    host.run(command)
+
+
+def _root(host: SystemdHost) -> Path:
+    return host.cell.root_dir / _FOLDER.lstrip("/")
+
+
+def _bring_program(host: SystemdHost) -> None:
+    """The program and its Python packages, put right for where they are now by `make setup`'s own
+    script.
+    """
+    target = _root(host)
+    files = [*_PROGRAM, *(file.name for file in REPOSITORY.glob("requirements*.txt"))]
+    _copy(REPOSITORY, files, target)
+    host.run(f"python3 -m venv --without-pip {_FOLDER}/.venv")
+    environment = Path(sys.prefix)
+    _copy(environment, ["lib"], target / ".venv")
+    for program in _programs(environment / "bin"):
+        text = program.read_bytes()
+        first, newline, rest = text.partition(b"\n")
+        if first.startswith(b"#!") and b"python" in first:
+            text = f"#!{_FOLDER}/.venv/bin/python".encode() + newline + rest
+        copy = target / ".venv" / "bin" / program.name
+        copy.write_bytes(text)
+        copy.chmod(0o755)
+    wheels = _fetch_missing(host, target)
+    host.run(
+        f"cd {_FOLDER}; SKIP_APT=1 PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} scripts/bootstrap.sh"
+        " || { tail -n 20 var/log/setup.log; exit 1; }"
+    )
+
+
+def _copy(folder: Path, names: list[str], target: Path) -> None:
+    left_out = [f"--exclude={path}" for path in _LEFT_OUT]
+    packed = ["tar", "-C", str(folder), *left_out, "-cf", "-", *names]
+    with subprocess.Popen(packed, stdout=subprocess.PIPE) as reader:
+        subprocess.run(["tar", "-C", str(target), "-xf", "-"], stdin=reader.stdout, check=True)
+    assert reader.returncode == 0
+
+
+def _programs(folder: Path) -> Iterator[Path]:
+    """Those that the parts run, and not the interpreter."""
+    for name in ("celery", "ansible-playbook", "rclone"):
+        yield folder / name
+
+
+def _fetch_missing(host: SystemdHost, target: Path) -> str:
+    """A folder in the cell with the packages that its Python needs and this one, a bit newer or
+    older, does not; this host knows how it reaches its registry.
+    """
+    version = host.run("python3 -c 'import platform; print(platform.python_version())'").strip()
+    there = {**default_environment(), "python_full_version": version}
+    folder = target / "wheels"
+    folder.mkdir()
+    missing = [
+        f"{wanted.name}{wanted.specifier}"
+        for wanted in _locked(REPOSITORY / "requirements.txt")
+        if wanted.marker and wanted.marker.evaluate(there) and not wanted.marker.evaluate()
+    ]
+    if missing:
+        options = ("-q", "--no-deps", "--only-binary=:all:", "--python-version", version)
+        pip = (sys.executable, "-m", "pip", "download", *options)
+        subprocess.run([*pip, "-d", str(folder), *missing], check=True)
+    return f"{_FOLDER}/wheels"
+
+
+def _locked(file: Path) -> list[Requirement]:
+    """The requirements of a file with hashes, without these."""
+    lines = file.read_text().replace("\\\n", " ").splitlines()
+    texts = (line.partition(" --hash")[0].strip() for line in lines)
+    return [Requirement(text) for text in texts if text and not text.startswith(("#", "-"))]
+
+
+def _adapt(host: SystemdHost, settings: Mapping[str, str], secrets: Mapping[str, str]) -> None:
+    """What an operator writes into the files of /etc/managed."""
+    folder = host.cell.root_dir / "etc" / "managed"
+    for name, secret in secrets.items():
+        (folder / "secrets" / name).write_text(secret)
+    _set(folder / "managed.env", {**settings, "MANAGED_LISTEN_PORT": str(host.address.api)})
+    _set(
+        folder / "gateway.env",
+        {"MANAGED_GATEWAY_LISTEN": f"127.0.0.1:{host.address.gateway}"},
+    )
+    for name, port in host.address.metrics.items():
+        _set(folder / f"{name}.env", {"MANAGED_METRICS_LISTEN": f"127.0.0.1:{port}"})
+
+
+def _set(file: Path, settings: Mapping[str, str]) -> None:
+    """These settings in the place of those that the file has."""
+    kept = [
+        line for line in file.read_text().splitlines() if line.partition("=")[0] not in settings
+    ]
+    given = [f"{name}={text}" for name, text in settings.items()]
+    file.write_text("\n".join([*kept, *given, ""]))
+
+
+def _answer(url: str) -> Mapping[str, object]:
+    try:
+        document = httpx.get(url, timeout=10).json()
+    except httpx.HTTPError:
+        return {}
+    return document if isinstance(document, dict) else {}
