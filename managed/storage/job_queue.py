@@ -171,15 +171,18 @@ class JobQueue:
         return _read(connection, job_id)
 
     def to_send(self, now: datetime, resend_after: timedelta, limit: int = 500) -> Sequence[str]:
-        """Jobs that a worker should hear of: unsent, sent long ago, due again, or abandoned.
+        """Jobs that a worker should hear of: unsent, sent long ago, due again, or abandoned since
+        they were sent.
 
         Jobs that do not hold their server yet are left out: they cannot be claimed. A server that
         nobody holds is handed to a job that waits for it before.
         """
         hand_over_free_servers(self._engine)
-        unheard = or_(jobs.c.sent_at.is_(None), jobs.c.sent_at <= now - resend_after)
+        sent = jobs.c.sent_at
         due = or_(jobs.c.next_attempt_at.is_(None), jobs.c.next_attempt_at <= now)
         abandoned = and_(jobs.c.status == "running", jobs.c.lease_expires_at <= now)
+        sent_before = and_(abandoned, sent < jobs.c.lease_expires_at)
+        unheard = or_(sent.is_(None), sent <= now - resend_after, sent_before)
         query = (
             select(jobs.c.id)
             .where(jobs.c.holds_server, unheard, may_begin(now))

@@ -53,6 +53,23 @@ def test_what_was_sent_is_sent_again_only_when_nothing_came_of_it(stage: Stage) 
     assert stage.to_send() == stage.job_ids
 
 
+def test_a_job_whose_worker_died_is_sent_as_soon_as_its_lease_is_over_and_then_in_turn(
+    stage: Stage,
+) -> None:
+    stage.send()
+    first, clock = stage.job_ids[0], stage.bench.clock
+    assert stage.bench.store.claim(first, "w", clock(), timedelta(seconds=30)) is not None
+    clock.pass_time(seconds=29)
+    assert stage.to_send() == []
+    clock.pass_time(seconds=1)
+    assert stage.to_send() == [first]
+    send_all(stage.installation, [first])
+    clock.pass_time(seconds=29)
+    assert stage.to_send() == []
+    clock.pass_time(seconds=31)
+    assert stage.to_send() == stage.job_ids
+
+
 def test_a_broker_that_is_away_is_no_error(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     away = celery_app(Settings(broker_url=f"redis://127.0.0.1:{free_port()}/0"))
     monkeypatch.setattr(queue, "app", away)
