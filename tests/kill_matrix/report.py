@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -21,12 +22,13 @@ Written by `make kill-matrix`; do not edit it by hand.
 
 PostgreSQL and Redis, API, Celery worker, clock, S3 and gateway were real processes; the servers
 were cells (systemd-nspawn containers with their own systemd, sshd, apt and dpkg), enrolled over the
-API. Each column died at each row once, by SIGKILL; the database was stopped as by a crash and away
-for 60 seconds. What died was started again a second later, the broker empty.
+API. Each column died at each row, by SIGKILL; the database was stopped as by a crash and away for
+60 seconds. What died was started again a second later, the broker empty.
 
 Every job carried a kill at each of its boundaries, the victims in turn, and other jobs of the
-installation died beside it. **ok** says that the job came from this kill to its next boundary, so
-many seconds later, and that in the end
+installation died beside it. The kills of a job that did not end well were done again, one to a
+job; "alone" says what came of that. **ok** says that the job came from this kill to its next
+boundary, so many seconds later, and that in the end
 
 - it had succeeded, with each of its steps on record once, in order, and an event log without gap;
 - a patch: dpkg's own log shows each package installed once in the new version, the cell was booted
@@ -42,7 +44,10 @@ nobody connected).
 """
 
 
-_STUCK: Final = "**stuck**"
+_NOBODY: Final = "-"
+
+Places = dict[tuple[Boundary, Victim], list[str]]
+"""What is said of each place: of its first kill, and of what was done again after a fault."""
 
 
 @dataclass(frozen=True)
@@ -58,38 +63,30 @@ class Circumstances:
 
 def matrix(carried: Sequence[Carried], circumstances: Circumstances) -> str:
     """The whole document."""
-    kills: dict[tuple[Boundary, Victim], tuple[Killed, Carried]] = {}
+    kills: Places = defaultdict(list)
     for found in carried:
         for each in found.kills:
-            # A job that a kill left standing stands in the table, however it went another time.
-            place = each.kill.boundary, each.kill.victim
-            if place not in kills or verdict(*kills[place]) != _STUCK:
-                kills[place] = each, found
+            kills[each.kill.boundary, each.kill.victim].append(verdict(each, found))
     kinds = sorted({found.plan.kind for found in carried})
-    parts = [_HEAD, _circumstances(carried, circumstances)]
+    parts = [_HEAD, _circumstances(carried, kills, circumstances)]
     parts += [_table(kind, carried, kills) for kind in kinds]
     parts += _faults(carried)
     return "\n".join(parts)
 
 
-def _circumstances(carried: Sequence[Carried], run: Circumstances) -> str:
-    kills = [each for found in carried for each in found.kills]
-    died = [each for each in kills if each.processes]
+def _circumstances(carried: Sequence[Carried], kills: Places, run: Circumstances) -> str:
+    nobody = sum(1 for verdicts in kills.values() if set(verdicts) == {_NOBODY})
     well = sum(1 for found in carried if not found.problems)
     return (
         f"\nRun of {run.at:%Y-%m-%d %H:%M} UTC, commit {run.commit},"
         f" {run.seconds / 60:.0f} minutes, {run.installations} installations with"
         f" {run.lanes} servers each at a time. {_versions()}.\n\n"
-        f"**{well} of {len(carried)} jobs ended well; {len(died)} kills"
-        f" of {len(kills)} places.**\n"
+        f"**{well} of {len(carried)} jobs ended well. In {len(kills) - nobody} of"
+        f" {len(kills)} places there was something to kill.**\n"
     )
 
 
-def _table(
-    kind: JobKind,
-    carried: Sequence[Carried],
-    kills: Mapping[tuple[Boundary, Victim], tuple[Killed, Carried]],
-) -> str:
+def _table(kind: JobKind, carried: Sequence[Carried], kills: Places) -> str:
     boundaries = list(
         dict.fromkeys(
             each.kill.boundary
@@ -104,21 +101,21 @@ def _table(
         "|---|" + "---|" * len(Victim),
     ]
     for boundary in boundaries:
-        cells = [verdict(*kills[boundary, victim]) for victim in Victim]
+        cells = ["; alone ".join(kills[boundary, victim]) for victim in Victim]
         lines.append(f"| {boundary} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def verdict(killed: Killed, found: Carried) -> str:
-    """One cell of the table."""
+    """What the table says of one kill."""
     if killed.processes is None:
         return "not reached"
     if killed.seconds is None:
-        return _STUCK
+        return "**stuck**"
     if found.problems:
         return "**fault**"
     if killed.processes == 0:
-        return "-"
+        return _NOBODY
     return f"ok {killed.seconds:.0f} s"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -10,8 +11,9 @@ from managed.domain.jobs import JobKind
 from managed.workflows.registry import current_workflow
 from tests.kill_matrix.boundaries import Boundary, Moment, boundaries_of
 from tests.kill_matrix.plans import Carried, Kill, Killed, Plan, rotations, singles
-from tests.kill_matrix.report import verdict
+from tests.kill_matrix.report import Circumstances, matrix, verdict
 from tests.kill_matrix.victims import Victim
+from tests.support.jobs import START
 
 KINDS = (JobKind.PATCH, JobKind.BACKUP)
 LAST = Kill(Boundary(JobKind.PATCH, Moment.AFTER, "forget_runs"), Victim.WORKER)
@@ -68,3 +70,18 @@ def test_the_table_calls_nothing_ok_that_is_not(
 ) -> None:
     carried = Carried(Plan(JobKind.PATCH, (LAST,)), [killed], problems=problems)
     assert verdict(killed, carried) == told
+
+
+def test_what_was_done_again_stands_beside_the_fault_and_counts_once() -> None:
+    nobody = replace(LAST, victim=Victim.RUNNER)
+    rest = [Killed(replace(LAST, victim=v), 1, seconds=1) for v in Victim if v is not nobody.victim]
+    faulty = Carried(
+        Plan(JobKind.PATCH, (LAST, nobody)),
+        [*rest, Killed(nobody, processes=0, seconds=1)],
+        problems=["shop was installed 2 times"],
+    )
+    again = Carried(Plan(JobKind.PATCH, (LAST,)), [Killed(LAST, processes=1, seconds=12)])
+    told = matrix([faulty, again], Circumstances(START, "0123abc", 60, 1, 1))
+    assert "| after forget_runs | **fault**; alone ok 12 s | **fault** |" in told
+    assert "**1 of 2 jobs ended well. In 8 of 8 places there was something to kill.**" in told
+    assert "shop was installed 2 times" in told

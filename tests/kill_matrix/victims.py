@@ -34,6 +34,8 @@ class Victim(StrEnum):
 _OUTAGE_SECONDS = 60.0
 _SECONDS_TO_DIE = 5.0
 _SECONDS_TO_RISE = 5.0
+_SECONDS_TO_CONNECT = 5.0
+_POLL_SECONDS = 0.02
 _PARTS = {
     Victim.WORKER: Part.WORKER,
     Victim.CLOCK: Part.CLOCK,
@@ -62,7 +64,7 @@ class Killer:
         if victim is Victim.RUNNER:
             return _kill_in(cell, _is_supervisor)
         if victim is Victim.CONNECTION:
-            return _kill_in(cell, _is_ssh_session)
+            return _kill_first_session(cell)
         return self._kill_part(_PARTS[victim])
 
     def _kill_part(self, part: Part) -> int:
@@ -86,6 +88,14 @@ class Killer:
         finally:
             self._database.release()
         return 1
+
+
+def _kill_first_session(cell: Cell) -> int:
+    """While a job waits, the poller comes by every now and then: its next visit is waited for."""
+    deadline = time.monotonic() + _SECONDS_TO_CONNECT
+    while not (killed := _kill_in(cell, _is_ssh_session)) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return killed
 
 
 def _kill_in(cell: Cell, is_meant: Callable[[list[bytes]], bool]) -> int:
