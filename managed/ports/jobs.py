@@ -44,9 +44,9 @@ class JobStore(Protocol):
         ...
 
     def give_back(self, job: Job) -> bool:
-        """The worker lives, though it could not keep its lease, and works on the job no more: who
-        took the job over is not to count its death. True when nobody did; then it is as released.
-        Never raises LeaseLost.
+        """An outage kept the worker from keeping its lease or the record. It works on the job no
+        more: then the job is as released, and True; or somebody took it over and has counted a
+        death, which was none. Never raises LeaseLost.
         """
         ...
 

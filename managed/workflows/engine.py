@@ -126,15 +126,17 @@ class Engine:
             self._check_lease(job, heartbeat)
             return closing()
         except LeaseLost:
-            log.warning("lease_not_kept")
+            log.warning("lease_not_kept", outage=heartbeat.has_met_outage)
+            if not heartbeat.has_met_outage:
+                return RunEnd.LEASE_LOST
         except Unavailable as outage:
             log.warning("job_not_recorded", error=outage.code)
         return self._give_back(job)
 
     def _give_back(self, job: Job) -> RunEnd:
-        """What was done cannot be put on record, by us or at this moment: give the job back as soon
-        as that can. A lease that runs out tells of a worker that died in the step, and this one
-        lives.
+        """In an outage neither a lease is kept nor anything put on record: give the job back as
+        soon as that is over. A lease that runs out tells of a worker that died in the step, or
+        stood still in it; this one did neither.
         """
         for _ in range(_MOST_TRIES):
             try:
@@ -172,8 +174,8 @@ class Engine:
     def _try(
         self, job: Job, way: _Way, plan: Sequence[StepPlan], heartbeat: Heartbeat
     ) -> Job | Closing:
-        """One try of a step or of its undo, recorded when it comes to an end: with the job's own
-        end, if nothing is left to do after it.
+        """One try of a step or of its undo, recorded when it comes to an end: when it went well
+        and nothing is left to do, with the job's own end.
         """
         step = way.step
         with heartbeat.said() as said:

@@ -15,7 +15,7 @@ from types import TracebackType
 
 import structlog
 
-from managed.domain.errors import Json, LeaseLost, ManagedError
+from managed.domain.errors import Json, LeaseLost, ManagedError, Unavailable
 from managed.domain.events import NewEvent
 from managed.domain.jobs import Job
 from managed.ports import ChildProcesses, Clock, JobStore, Stopwatch
@@ -51,6 +51,7 @@ class Heartbeat:
         self._child: Mapping[str, Json] | None = None
         self._stop = threading.Event()
         self._lost = threading.Event()
+        self._met_outage = False
         self._beating = self._thread(self._beat, "heartbeat")
         self._watching = self._thread(self._watch, "lease-watch")
 
@@ -76,6 +77,11 @@ class Heartbeat:
     @property
     def is_lost(self) -> bool:
         return self._lost.is_set()
+
+    @property
+    def has_met_outage(self) -> bool:
+        """Was there a moment at which the lease could not be renewed for want of the database?"""
+        return self._met_outage
 
     def emit(self, event: str, data: Mapping[str, Json]) -> None:
         """Add to the job's log; written within a fraction of a second, in order."""
@@ -150,6 +156,7 @@ class Heartbeat:
             except LeaseLost:
                 return self._give_up("another worker has the job")
             except ManagedError as error:
+                self._met_outage |= isinstance(error, Unavailable)
                 log.warning("heartbeat_failed", job_id=self._job.job_id, error=error.code)
             except Exception:
                 log.exception("heartbeat_defect", job_id=self._job.job_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import Engine as Database
 
 from managed.domain.errors import CommandFailed
 from managed.domain.jobs import Job, JobStatus
+from managed.domain.progress import MOST_WORKER_DEATHS
 from managed.domain.questions import RunEnded
 from managed.storage.database import DatabaseUnavailable
 from managed.storage.leases import LeasedJobs
@@ -101,39 +103,70 @@ def test_each_step_has_deaths_of_its_own(bench: JobBench) -> None:
 
 
 class StoreThatRenewsNothing(LeasedJobs):
+    """`tried` tells that the heartbeat has tried it."""
+
+    def __init__(self, database: Database, error: Exception) -> None:
+        super().__init__(database)
+        self.error = error
+        self.tried = threading.Event()
+
     def renew(self, *_: object) -> None:
-        raise DatabaseUnavailable("it is away")
+        self.tried.set()
+        raise self.error
+
+
+def lose_lease(bench: JobBench, store: StoreThatRenewsNothing) -> None:
+    """Time passes in a step: the heartbeat cannot renew the lease, and then it is over."""
+    store.tried.clear()
+    bench.clock.pass_time(seconds=11)
+    assert store.tried.wait(20)
+    bench.clock.pass_time(seconds=20)
 
 
 @pytest.mark.parametrize("is_taken_over", [False, True])
-def test_a_worker_that_outlives_its_lease_tells_of_no_death(
+def test_a_worker_that_loses_its_lease_in_an_outage_tells_of_no_death(
     bench: JobBench, is_taken_over: bool
 ) -> None:
-    """As in an outage of the database: nobody could renew the lease, and the step worked on."""
     outlived: list[RunEnd] = []
+    store = StoreThatRenewsNothing(bench.database, DatabaseUnavailable("it is away"))
 
     def slow(context: StepContext) -> None:
-        if len(outlived) < 10:
-            bench.clock.pass_time(seconds=31)
-            if is_taken_over:
-                other = bench.store.claim(
-                    context.job.job_id, "worker-2", bench.clock(), timedelta(seconds=30)
-                )
-                assert other is not None
-                assert other[0].worker_deaths == 1
+        if len(outlived) == MOST_WORKER_DEATHS + 1:
+            return
+        lose_lease(bench, store)
+        if is_taken_over:
+            other = store.claim(
+                context.job.job_id, "worker-2", bench.clock(), timedelta(seconds=30)
+            )
+            assert other is not None
+            assert other[0].worker_deaths == 1
 
     bench.workflow(step("slow", slow))
-    bench.store = StoreThatRenewsNothing(bench.database)
+    bench.store = store
     job = bench.submit()
     while (end := bench.engine().run(job.job_id)) is not RunEnd.ENDED:
         outlived.append(end)
-        assert bench.queue.job(job.job_id).worker_deaths == 0
+        left = bench.queue.job(job.job_id)
+        assert left.worker_deaths == 0
         if is_taken_over:
             # The other worker gives the job back as one does that is stopped.
-            holder = bench.queue.job(job.job_id)
-            bench.store.release(holder)
-    assert outlived == [RunEnd.LEASE_LOST if is_taken_over else RunEnd.RELEASED] * 10
+            store.release(left)
+    each = RunEnd.LEASE_LOST if is_taken_over else RunEnd.RELEASED
+    assert outlived == [each] * (MOST_WORKER_DEATHS + 1)
     assert bench.queue.job(job.job_id).status is JobStatus.SUCCEEDED
+
+
+def test_a_step_in_which_worker_after_worker_stands_still_fails(bench: JobBench) -> None:
+    store = StoreThatRenewsNothing(bench.database, RuntimeError("it stood still"))
+    bench.workflow(step("still", lambda _: lose_lease(bench, store)))
+    bench.store = store
+    job = bench.submit()
+    for _ in range(MOST_WORKER_DEATHS):
+        assert bench.engine().run(job.job_id) is RunEnd.LEASE_LOST
+    assert bench.engine().run(job.job_id) is RunEnd.ENDED
+    ended = bench.queue.job(job.job_id)
+    assert ended.error is not None
+    assert ended.error["code"] == "worker-died"
 
 
 def test_jobs_that_are_given_back_or_wait_tell_of_no_death(bench: JobBench) -> None:

@@ -178,7 +178,7 @@ def test_events_whose_write_failed_are_written_later_once_and_in_order(stage: St
 
 
 def test_an_engine_that_lost_its_lease_writes_no_more(stage: Stage) -> None:
-    """Nor how the step ended: whoever takes the job up decides how it goes on."""
+    """Also not the end of the claim: the successor decides how the job goes on."""
     bench = stage.bench
     store, other = stage.store, bench.submit(server_id=bench.add_server("two"))
 
@@ -189,6 +189,6 @@ def test_an_engine_that_lost_its_lease_writes_no_more(stage: Stage) -> None:
 
     bench.workflow(step("stall", stall))
     bench.store = store
-    assert bench.engine().run(other.job_id) is RunEnd.RELEASED
+    assert bench.engine().run(other.job_id) is RunEnd.LEASE_LOST
     left = bench.queue.job(other.job_id)
-    assert (left.status, left.step_attempt) == (JobStatus.QUEUED, 1)
+    assert (left.status, left.step_attempt) == (JobStatus.RUNNING, 1)
