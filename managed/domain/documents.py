@@ -36,6 +36,18 @@ def parsed_document(content: bytes, what: str) -> dict[str, Json]:
     return document
 
 
+def mapping_in(document: Mapping[str, Json], name: str) -> dict[str, Json]:
+    """The object of that name; an empty one where there is none."""
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def list_in(document: Mapping[str, Json], name: str) -> list[Json]:
+    """The list of that name; an empty one where there is none."""
+    value = document.get(name)
+    return value if isinstance(value, list) else []
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from managed.domain.documents import list_in, mapping_in
 from managed.domain.errors import EvidenceMissing, Json
 
 _LISTS: Final = ("pending", "kept_back", "warnings")
@@ -29,9 +30,9 @@ def patch_report(document: Mapping[str, Json]) -> PatchReport:
     """
     missing = [name for name in _LISTS if not isinstance(document.get(name), list)]
     missing += [name for name in _OBJECTS if not isinstance(document.get(name), dict)]
-    if not _mapping(document, "lists").get("updated_at"):
+    if not mapping_in(document, "lists").get("updated_at"):
         missing.append("lists.updated_at")
-    if not isinstance(_mapping(document, "reboot").get("reasons"), list):
+    if not isinstance(mapping_in(document, "reboot").get("reasons"), list):
         missing.append("reboot.reasons")
     if missing or document.get("ok") is not True:
         raise EvidenceMissing(
@@ -40,22 +41,12 @@ def patch_report(document: Mapping[str, Json]) -> PatchReport:
     if document["pending"] and document["packages_before"] == document["packages_after"]:
         raise EvidenceMissing(
             "updates were pending, but no package changed",
-            pending=len(_list(document, "pending")),
+            pending=len(list_in(document, "pending")),
         )
     return PatchReport(
-        warnings=_texts(_list(document, "warnings")),
-        reboot_reasons=_texts(_list(_mapping(document, "reboot"), "reasons")),
+        warnings=_texts(list_in(document, "warnings")),
+        reboot_reasons=_texts(list_in(mapping_in(document, "reboot"), "reasons")),
     )
-
-
-def _mapping(document: Mapping[str, Json], name: str) -> dict[str, Json]:
-    value = document.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _list(document: Mapping[str, Json], name: str) -> list[Json]:
-    value = document.get(name)
-    return value if isinstance(value, list) else []
 
 
 def _texts(values: list[Json]) -> tuple[str, ...]:

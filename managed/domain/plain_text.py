@@ -14,6 +14,9 @@ from typing import Final
 
 LONGEST_TEXT: Final = 10_000
 
+# Some of what is read is not shown.
+_READ_FOR_ONE_SHOWN: Final = 4
+
 _TAG: Final = re.compile(r"<(?P<end>/?)(?P<name>[a-zA-Z][a-zA-Z0-9]*)(?P<rest>[\s/][^<>]*)?>")
 _MARKUP: Final = re.compile(r"<!--|<[!?][^<>]*>|" + _TAG.pattern)
 _HIDING_STYLE: Final = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
@@ -67,9 +70,13 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str, longest: int) -> str:
-    """The same as one line of at most so many characters."""
-    line = " ".join(visible(text).split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+    """The same as one line of at most so many characters. Only the beginning of a long text is
+    read: to compose a run of marks takes the square of its length, minutes for a megabyte.
+    """
+    read = text[: _READ_FOR_ONE_SHOWN * longest]
+    line = " ".join(visible(read).split())
+    is_whole = len(read) == len(text) and len(line) <= longest
+    return line if is_whole else f"{line[: longest - 1]}…"
 
 
 def _shown(character: str) -> str:

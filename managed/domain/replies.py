@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from managed.domain.documents import list_in, mapping_in
 from managed.domain.errors import Json
 from managed.domain.jobs import Job, JobKind, JobStatus
 from managed.domain.plain_text import one_line
@@ -96,7 +97,7 @@ def _bad_end(job: Job) -> Iterator[str]:
     if job.status is JobStatus.FAILED:
         where = f' at the step "{failed.replace("_", " ")}"' if failed else ""
         yield f"It ended{where}: {error.get('title') or 'the reason is not known'}."
-        yield from _listed("Worse than before:", _texts(_mapping(error, "data"), "regressions"))
+        yield from _listed("Worse than before:", _texts(mapping_in(error, "data"), "regressions"))
     done = [step.name for step in job.steps if step.error is None and not step.status.is_undo]
     if done:
         yield f"Before that was done: {', '.join(name.replace('_', ' ') for name in done)}."
@@ -129,7 +130,7 @@ def _evidence(job: Job) -> Iterator[str]:
 def _patched(results: Mapping[str, Mapping[str, Json]]) -> Iterator[str]:
     update, after = results.get("update", {}), results.get("check_after", {})
     changed = changed_packages(
-        _mapping(update, "packages_before"), _mapping(update, "packages_after")
+        mapping_in(update, "packages_before"), mapping_in(update, "packages_after")
     )
     yield f"Packages changed: {len(changed)}."
     yield from (f"- {line}" for line in changed[:_SHOWN_PACKAGES])
@@ -190,7 +191,7 @@ def _listed(heading: str, items: Sequence[str]) -> Iterator[str]:
 
 
 def _kernel(result: Mapping[str, Json]) -> str:
-    return _word(_mapping(result, "health"), "kernel")
+    return _word(mapping_in(result, "health"), "kernel")
 
 
 def _word(document: Mapping[str, Json], name: str) -> str:
@@ -199,17 +200,9 @@ def _word(document: Mapping[str, Json], name: str) -> str:
     return "not recorded" if value in (None, "") else one_line(str(value), 300)
 
 
-def _mapping(document: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    value = document.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _objects(document: Mapping[str, Json], name: str) -> Sequence[Mapping[str, Json]]:
-    value = document.get(name)
-    items = value if isinstance(value, list) else []
-    return [item for item in items if isinstance(item, dict)]
+    return [item for item in list_in(document, name) if isinstance(item, dict)]
 
 
 def _texts(document: Mapping[str, Json], name: str) -> Sequence[str]:
-    value = document.get(name)
-    return [str(item) for item in value] if isinstance(value, list) else []
+    return [str(item) for item in list_in(document, name)]

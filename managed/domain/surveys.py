@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
 
+from managed.domain.documents import list_in, mapping_in
 from managed.domain.errors import Json
 from managed.domain.jobs import JobKind
 from managed.domain.plain_text import one_line
@@ -57,7 +58,7 @@ def next_move(kind: JobKind, surveyed: SurveyOutcome | None) -> NextMove:
 @dataclass(frozen=True)
 class Finding:
     """`detail` is a sentence for people, customers among them; `found` the numbers and names that
-    it comes from, as small JSON.
+    it comes from, as small JSON: of each list of names the first twenty.
     """
 
     outcome: SurveyOutcome
@@ -84,38 +85,70 @@ def finding_of(document: Mapping[str, Json], only_security: bool, now: datetime)
     """What survey_updates.py's document says, asked for like this and answered at `now`. The
     server's root may have written anything into it.
     """
-    found = _found(document)
-    work = _work(document)
+    named = _Named(
+        damaged=_names_in(document, "damaged"),
+        held=_names_in(document, "held"),
+        kept_back=_names_in(document, "kept_back"),
+        reboot=_names_in(mapping_in(document, "reboot"), "reasons"),
+    )
+    found = _found(document, named)
+    work = _work(document, named)
     if work:
         return Finding(SurveyOutcome.WORK, one_line("; ".join(work), _LONGEST), found)
     doubt = _doubt(document, only_security, now)
     if doubt:
         return Finding(SurveyOutcome.UNKNOWN, one_line(doubt, _LONGEST), found)
     left = [
-        f"{what}: {', '.join(_names(document, key))}"
-        for key, what in (("held", "on hold"), ("kept_back", "kept back"))
-        if _list(document, key)
+        f"{what}: {names}"
+        for names, what in ((named.held, "on hold"), (named.kept_back, "kept back"))
+        if names.number
     ]
     said = "; ".join(["everything is up to date", *left])
     return Finding(SurveyOutcome.NOTHING_TO_DO, one_line(said, _LONGEST), found)
 
 
-def _work(document: Mapping[str, Json]) -> list[str]:
+@dataclass(frozen=True)
+class _Names:
+    """The first names of a list, and how many it has; as text with how many more there are."""
+
+    first: list[str]
+    number: int
+
+    def __str__(self) -> str:
+        more = self.number - len(self.first)
+        return ", ".join(self.first) + (f" and {more} more" if more else "")
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What the document names; of `reboot` the reasons for it."""
+
+    damaged: _Names
+    held: _Names
+    kept_back: _Names
+    reboot: _Names
+
+
+def _names_in(document: Mapping[str, Json], key: str) -> _Names:
+    names = list_in(document, key)
+    return _Names([one_line(str(name), 100) for name in names[:_MOST_NAMES]], len(names))
+
+
+def _work(document: Mapping[str, Json], named: _Named) -> list[str]:
     """What there is to do, as parts of a sentence."""
     work = []
-    updates = len(_list(document, "pending"))
+    updates = len(list_in(document, "pending"))
     if updates:
         counted = "1 update" if updates == 1 else f"{updates} updates"
         work.append(f"{counted}, {_security(document)} of them for security")
-    if _list(document, "damaged"):
-        work.append(f"half unpacked: {', '.join(_names(document, 'damaged'))}")
-    if _list(document, "audit"):
+    if named.damaged.number:
+        work.append(f"half unpacked: {named.damaged}")
+    if list_in(document, "audit"):
         work.append("dpkg is not content")
     if document.get("unfinished_patch") is True:
         work.append("an earlier patch did not come to a good end")
-    reboot = _mapping(document, "reboot")
-    if reboot.get("needed") is True:
-        work.append(f"a reboot is needed: {', '.join(_names(reboot)) or 'it does not say why'}")
+    if mapping_in(document, "reboot").get("needed") is True:
+        work.append(f"a reboot is needed: {str(named.reboot) or 'it does not say why'}")
     return work
 
 
@@ -132,22 +165,25 @@ def _doubt(document: Mapping[str, Json], only_security: bool, now: datetime) -> 
     ]
     if document.get("unfinished_patch") is not False:
         missing.append("unfinished_patch")
-    if _mapping(document, "reboot").get("needed") is not False:
+    if mapping_in(document, "reboot").get("needed") is not False:
         missing.append("reboot")
     if document.get("only_security") is not only_security:
         missing.append("only_security")
     if missing:
         return f"the answer is not whole: {', '.join(missing)}"
-    return _doubt_of_lists(_mapping(document, "lists"), now)
+    return _doubt_of_lists(mapping_in(document, "lists"), only_security, now)
 
 
-def _doubt_of_lists(lists: Mapping[str, Json], now: datetime) -> str:
+def _doubt_of_lists(lists: Mapping[str, Json], only_security: bool, now: datetime) -> str:
     """A clock that is far off makes old lists pass as new: apt goes by it when it judges their
     dates.
     """
     indexes = lists.get("indexes")
     if not isinstance(indexes, int) or indexes < 1:
         return "it has no package lists: are there sources?"
+    of_security = lists.get("security_indexes")
+    if only_security and (not isinstance(of_security, int) or of_security < 1):
+        return "it has no source of security updates"
     fetched_at = _moment(lists.get("updated_at"))
     if fetched_at is None:
         return "it does not say when the package lists were fetched"
@@ -156,76 +192,57 @@ def _doubt_of_lists(lists: Mapping[str, Json], now: datetime) -> str:
     return ""
 
 
-def _found(document: Mapping[str, Json]) -> dict[str, Json]:
+def _found(document: Mapping[str, Json], named: _Named) -> dict[str, Json]:
     """What is kept of the document: counts, some names, the age of the lists."""
-    lists = _mapping(document, "lists")
+    lists = mapping_in(document, "lists")
     return {
-        "updates": len(_list(document, "pending")),
+        "updates": len(list_in(document, "pending")),
         "security": _security(document),
-        "damaged": _kept(_names(document, "damaged")),
-        "audit": len(_list(document, "audit")),
-        "held": _kept(_names(document, "held")),
-        "kept_back": _kept(_names(document, "kept_back")),
-        "reboot": _kept(_names(_mapping(document, "reboot"))),
+        "damaged": list[Json](named.damaged.first),
+        "audit": len(list_in(document, "audit")),
+        "held": list[Json](named.held.first),
+        "kept_back": list[Json](named.kept_back.first),
+        "reboot": list[Json](named.reboot.first),
         "lists_fetched_at": _iso(_moment(lists.get("updated_at"))),
         "newest_release_at": _iso(_newest_release(lists)),
     }
 
 
 def _security(document: Mapping[str, Json]) -> int:
-    pending = _list(document, "pending")
+    pending = list_in(document, "pending")
     return sum(isinstance(one, dict) and one.get("security") is True for one in pending)
-
-
-def _names(document: Mapping[str, Json], key: str = "reasons") -> list[str]:
-    """The first of a list of names, and how many more there are."""
-    names = _list(document, key)
-    more = [f"and {len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
-    return [*(one_line(str(name), 100) for name in names[:_MOST_NAMES]), *more]
 
 
 def _newest_release(lists: Mapping[str, Json]) -> datetime | None:
     """The latest of the dates that the releases state of themselves."""
     stated = [
         _date_of_release(one.get("date"))
-        for one in _list(lists, "releases")[:_LONGEST]
+        for one in list_in(lists, "releases")[:_LONGEST]
         if isinstance(one, dict)
     ]
     return max((date for date in stated if date is not None), default=None)
 
 
 def _date_of_release(text: Json) -> datetime | None:
+    """In UTC, which is also what a date without a zone is in."""
     try:
         date = parsedate_to_datetime(text) if isinstance(text, str) else None
+        if date is None:
+            return None
+        return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-    return date.replace(tzinfo=UTC) if date is not None and date.tzinfo is None else date
 
 
 def _moment(text: Json) -> datetime | None:
+    """In UTC; None for what is no moment, or has no zone."""
     try:
         moment = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
+        return moment.astimezone(UTC) if moment is not None and moment.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return moment if moment is not None and moment.tzinfo is not None else None
 
 
 def _iso(moment: datetime | None) -> str | None:
-    try:
-        return moment.astimezone(UTC).isoformat() if moment else None
-    except OverflowError:
-        return None
+    return moment.isoformat() if moment else None
 
-
-def _kept(names: list[str]) -> list[Json]:
-    return [*names]
-
-
-def _list(document: Mapping[str, Json], name: str) -> list[Json]:
-    value = document.get(name)
-    return value if isinstance(value, list) else []
-
-
-def _mapping(document: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    value = document.get(name)
-    return value if isinstance(value, dict) else {}

@@ -108,6 +108,9 @@ def releases() -> list[dict[str, str]]:
 
 
 def package_indexes() -> list[str]:
-    """The files of the package lists that apt has now; none where a server has no sources."""
-    command = ["apt-get", "indextargets", "--format", "$(FILENAME)", "Identifier: Packages"]
-    return run_program(command).split()
+    """The origin of each package list that apt has now, as apt prints origins; none where a server
+    has no sources. A release file that does not state a part of it leaves the part's name there.
+    """
+    origin = "$(LABEL):$(VERSION)/$(SUITE)"
+    command = ["apt-get", "indextargets", "--format", origin, "Identifier: Packages"]
+    return run_program(command).splitlines()

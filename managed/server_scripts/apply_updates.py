@@ -33,6 +33,8 @@ from managed.server_scripts._packages import (
     audit_of_packages,
     damaged_packages,
     installed_packages,
+    is_security,
+    package_indexes,
     releases,
 )
 from managed.server_scripts._reboot import outdated_processes, reboot_state
@@ -127,6 +129,8 @@ def prove_updates(apt: Apt, result: dict[str, Any]) -> None:
             for name in result["kept_back"]
         ),
     ]
+    if result["only_security"] and not any(map(is_security, package_indexes())):
+        result["warnings"].append("the server has no source of security updates")
     if left:
         raise ScriptFailed("still waiting: " + ", ".join(sorted(left)))
     audit = audit_of_packages()

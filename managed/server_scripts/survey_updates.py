@@ -27,6 +27,7 @@ from managed.server_scripts._packages import (
     audit_of_packages,
     damaged_packages,
     installed_packages,
+    is_security,
     package_indexes,
     releases,
 )
@@ -73,9 +74,11 @@ def look_for_updates(apt: Apt, found: dict[str, Any]) -> None:
     except ScriptFailed as failure:
         said = f"the package lists could not be fetched: {failure.message}"
         raise ScriptFailed(said, failure.code) from failure
+    indexes = package_indexes()
     found["lists"] = {
         "updated_at": utc_now_text(),
-        "indexes": len(package_indexes()),
+        "indexes": len(indexes),
+        "security_indexes": sum(map(is_security, indexes)),
         "releases": releases(),
     }
     pending = apt.simulated(*UPGRADE)

@@ -21,7 +21,7 @@ class SurveyRecords:
         self._engine = engine
 
     def record(self, found: Sequence[Survey]) -> None:
-        """All in one statement. Of two surveys for one opening of a server (there may be a second
+        """All in one transaction. Of two surveys for one opening of a server (there may be a second
         clock) the first stays.
         """
         if not found:

@@ -17,6 +17,7 @@ def nothing_to_do(now: datetime) -> dict[str, Any]:
         "lists": {
             "updated_at": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "indexes": 2,
+            "security_indexes": 1,
             "releases": [
                 {"name": "main_InRelease", "date": "Sat, 10 Jan 2026 10:16:37 UTC"},
                 {"name": "security_InRelease", "date": "Sat, 28 Mar 2026 02:53:00 UTC"},

@@ -63,6 +63,13 @@ def test_text_has_an_end() -> None:
     assert len(text) == LONGEST_TEXT
     assert text.endswith("…")
     assert one_line("a\nb  c" * 100, 10) == "a b ca b …"
+    assert one_line("a" + " " * 100 + "b", 10) == "a…", "that there is more is said"
+
+
+@pytest.mark.timeout(20)
+def test_a_run_of_combining_marks_makes_a_line_as_soon_as_other_text() -> None:
+    """To compose all of it takes minutes."""
+    assert len(one_line("a" + "\u0301\u0316" * 262_144, 300)) == 300
 
 
 @pytest.mark.timeout(20)
