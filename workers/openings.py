@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,7 +12,9 @@ import structlog
 
 from managed.domain.customers import Plan
 from managed.domain.errors import AlreadyExists, Conflict, Paused
-from managed.domain.jobs import Job, JobKind
+from managed.domain.jobs import HELD_IN_A_PAUSE, Job, JobKind
+from managed.domain.rescue import RescueSession
+from managed.domain.servers import Server
 from managed.domain.submissions import submission_refusal
 from managed.domain.surveys import SURVEYED_KINDS, NextMove, SurveyOutcome, next_move
 from managed.domain.windows import (
@@ -26,6 +28,7 @@ from managed.domain.windows import (
     openings,
 )
 from managed.storage.database import writing
+from managed.storage.job_queue import occupation
 from managed.storage.windows import MissedWindow
 from managed.wiring import Installation
 from workers.surveys import Asked, Surveys
@@ -36,7 +39,11 @@ _CLOCK: Final = "clock"
 _STARTS_AT_ONCE: Final = 200
 # A clock that was away for longer tells of the last two nights only.
 _LOOKED_BACK: Final = timedelta(hours=48)
-_NOT_SURVEYED: Final = "it was not known yet what there was to do: the survey had not ended"
+# Not the pause's reason, which is for staff: customers read what was missed.
+_PAUSED: Final = "everything was paused"
+_NOT_SURVEYED: Final = (
+    "it was not known what there was to do: no survey had ended while it was open"
+)
 _NOTHING_STARTED: Final = "nothing could be started while it was open"
 _RECORD_LOST: Final = "unknown: the control plane was restored from a copy of an earlier time"
 
@@ -44,9 +51,32 @@ Covers = Sequence[tuple[Covered, Plan]]
 Refusals = dict[tuple[str, JobKind, Opening], str]
 
 
+@dataclass(frozen=True)
+class Hindrances:
+    """What keeps servers from a job at this moment. `busy` says of servers that a job has them;
+    `sessions` are the open rescue sessions, by server.
+    """
+
+    is_paused: bool
+    busy: dict[str, str]
+    sessions: Mapping[str, tuple[Server, RescueSession]]
+
+    def refusal(self, server_id: str, kind: JobKind) -> str | None:
+        """Why the server cannot have a job of this kind now, or None."""
+        if self.is_paused and kind in HELD_IN_A_PAUSE:
+            return _PAUSED
+        if server_id in self.busy:
+            return self.busy[server_id]
+        if server_id not in self.sessions:
+            return None
+        server, session = self.sessions[server_id]
+        refusal = submission_refusal(server, kind, session)
+        return refusal.message if refusal else None
+
+
 class Openings:
-    """`send` tells the workers of a job; `surveys` asks servers what there is to do. Why something
-    was not started is remembered until its window closes, and said then.
+    """`send` tells the workers of a job; `surveys` asks servers what there is to do. What hindered
+    a server at the last look is remembered until its window closes, and said then.
     """
 
     def __init__(
@@ -60,20 +90,29 @@ class Openings:
     def start(self, now: datetime) -> None:
         """Start a job on every server whose window is open and has started none yet, where a survey
         does not say that there is nothing to do: so many at most that the clock's other duties do
-        not wait long.
+        not wait long. What keeps servers from it is read once for all.
         """
         left = _STARTS_AT_ONCE
+        hindrances = self._hindrances()
         for kind, opening, covers in self._open(now):
             started = self._installation.windows.started(kind, opening.run_key)
             surveyed = self._outcomes(kind, opening)
             for server, plan in covers:
-                if server.server_id in started:
+                server_id = server.server_id
+                move = next_move(kind, surveyed.get(server_id))
+                if server_id in started or move is NextMove.LEAVE:
                     continue
-                match next_move(kind, surveyed.get(server.server_id)):
-                    case NextMove.ASK:
-                        self._ask(server.server_id, plan, kind, opening)
-                    case NextMove.START if left > 0:
-                        left -= self._start(server, plan, kind, opening, now)
+                refusal = hindrances.refusal(server_id, kind)
+                if refusal is not None:
+                    self._refusals[server_id, kind, opening] = refusal
+                    continue
+                self._refusals.pop((server_id, kind, opening), None)
+                if move is NextMove.ASK:
+                    self._ask(server_id, plan, kind, opening)
+                elif left > 0:
+                    left -= 1
+                    if self._start(server_id, plan, kind, opening, now):
+                        hindrances.busy[server_id] = occupation(kind)
 
     def record_missed(self, now: datetime) -> None:
         """Record every opening of the last two days that has closed and started nothing, though
@@ -82,20 +121,19 @@ class Openings:
         pause = self._installation.windows.pause()
         for kind, opening, covers in self._closed(now):
             is_lost = pause is not None and pause.follows_a_restore_after(opening.ends_at)
-            unexplained = _RECORD_LOST if is_lost else _NOTHING_STARTED
+            surveyed = self._outcomes(kind, opening)
             known = self._installation.windows.started(kind, opening.run_key)
             known |= self._installation.windows.known_as_missed(kind, opening)
             known |= {
-                server_id
-                for server_id, outcome in self._outcomes(kind, opening).items()
-                if not outcome.starts_a_job
+                server_id for server_id, outcome in surveyed.items() if not outcome.starts_a_job
             }
             self._record(
                 MissedWindow(
                     server.server_id,
                     kind,
                     opening,
-                    self._refusals.get((server.server_id, kind, opening), unexplained),
+                    self._refusals.get((server.server_id, kind, opening))
+                    or unexplained(kind, surveyed.get(server.server_id), is_lost),
                     now,
                 )
                 for server, _ in covers
@@ -113,62 +151,50 @@ class Openings:
         """What surveys for this opening have found, by server."""
         return self._installation.surveys.outcomes(kind, opening) if kind in SURVEYED_KINDS else {}
 
+    def _hindrances(self) -> Hindrances:
+        installation = self._installation
+        return Hindrances(
+            is_paused=installation.windows.pause() is not None,
+            busy=installation.queue.busy_servers(),
+            sessions={
+                server.server_id: (server, session)
+                for server, session in installation.sessions.all_open()
+            },
+        )
+
     def _ask(self, server_id: str, plan: Plan, kind: JobKind, opening: Opening) -> None:
-        """Have the server surveyed if it could have the job now, and there is room."""
+        """Have the server surveyed if it is not being asked already, and there is room."""
         asked = Asked(server_id, kind, opening)
-        if self._surveys.is_under_way(asked):
-            return
-        if not self._surveys.has_room:
-            self._refusals.setdefault((server_id, kind, opening), _NOT_SURVEYED)
-            return
-        with self._refusal_remembered(server_id, kind, opening):
-            self._installation.queue.require_place(server_id, kind)
-            self._require_fit(server_id, kind)
-            self._refusals[server_id, kind, opening] = _NOT_SURVEYED
+        if self._surveys.has_room and not self._surveys.is_under_way(asked):
             self._surveys.ask(asked, only_security=plan.only_security)
 
     def _start(
-        self, server: Covered, plan: Plan, kind: JobKind, opening: Opening, now: datetime
+        self, server_id: str, plan: Plan, kind: JobKind, opening: Opening, now: datetime
     ) -> bool:
         """Was a job stored? Why not is remembered."""
-        job = None
-        with self._refusal_remembered(server.server_id, kind, opening):
-            job = self._submit(server.server_id, plan, kind, opening, now)
-        if job is None:
-            return False
-        log.info("window_started", job_id=job.job_id, kind=kind, server_id=server.server_id)
-        self._send(job.job_id)
-        return True
-
-    @contextmanager
-    def _refusal_remembered(
-        self, server_id: str, kind: JobKind, opening: Opening
-    ) -> Iterator[None]:
-        """Remembers the refusal that ends the block, if one does."""
         try:
-            yield
+            job = self._submit(server_id, plan, kind, opening, now)
         except AlreadyExists:
-            pass
+            return False
         except Paused:
-            # Not its reason, which is for staff: customers read what was missed.
-            self._refusals[server_id, kind, opening] = "everything was paused"
+            self._refusals[server_id, kind, opening] = _PAUSED
+            return False
         except Conflict as refusal:
             self._refusals[server_id, kind, opening] = refusal.message
-
-    def _require_fit(self, server_id: str, kind: JobKind) -> None:
-        """Raises why the server as it stands cannot have such a job."""
-        installation = self._installation
-        refusal = submission_refusal(
-            installation.inventory.get(server_id), kind, installation.sessions.current(server_id)
-        )
-        if refusal is not None:
-            raise refusal
+            return False
+        log.info("window_started", job_id=job.job_id, kind=kind, server_id=server_id)
+        self._send(job.job_id)
+        return True
 
     def _submit(
         self, server_id: str, plan: Plan, kind: JobKind, opening: Opening, now: datetime
     ) -> Job:
-        self._require_fit(server_id, kind)
+        """Conflict when the server cannot have it any more since the look at what hinders."""
         installation = self._installation
+        server = installation.inventory.get(server_id)
+        refusal = submission_refusal(server, kind, installation.sessions.current(server_id))
+        if refusal is not None:
+            raise refusal
         new = installation.new_job(
             server_id, kind, _parameters(plan, kind), _CLOCK, opening.run_key, opening.ends_at
         )
@@ -222,6 +248,17 @@ class Openings:
                     by_window[window].append((server, plan))
             for window, covers in by_window.items():
                 yield kind, window, covers
+
+
+def unexplained(kind: JobKind, surveyed: SurveyOutcome | None, is_lost: bool) -> str:
+    """Why a window started nothing on a server that nothing is known to have hindered. `is_lost`:
+    what the window started may not be on record any more.
+    """
+    if is_lost:
+        return _RECORD_LOST
+    if kind in SURVEYED_KINDS and surveyed is None:
+        return _NOT_SURVEYED
+    return _NOTHING_STARTED
 
 
 def missed_by(job: Job, now: datetime) -> Iterator[MissedWindow]:

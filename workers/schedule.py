@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -212,13 +212,22 @@ def main() -> None:
     if not keep_time(clock, polling, stop, ticked.now):
         error = polling.exception() if polling.done() and not polling.cancelled() else None
         log.critical("poller_ended", exc_info=error)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # A thread that hangs (on a node, say) would keep an ordinary exit waiting.
-        os._exit(1)
+        end_now(1)
     clock.give_up()
     background_loop().call_soon_threadsafe(poller_stop.set)
-    polling.result(timeout=30)
+    try:
+        polling.result(timeout=30)
+    except Exception:
+        log.exception("poller_did_not_stop")
+        end_now(1)
+    end_now(0)
+
+
+def end_now(status: int) -> NoReturn:
+    """End the process. A thread that hangs (on a node, say) would keep an ordinary exit waiting."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -27,20 +27,21 @@ from managed.domain.errors import (
     ServerUnreachable,
 )
 from managed.domain.jobs import JobKind
+from managed.domain.servers import Server
 from managed.domain.surveys import Finding, Survey, finding_of, unknown
 from managed.domain.windows import Opening
 from managed.drivers.ssh.background import background_loop
 from managed.server_scripts import script_source
 from managed.wiring import Installation
+from workers.time_scales import TimeScales
 
 log = structlog.get_logger()
 
 _AT_ONCE: Final = 300
+_LOGIN_SECONDS: Final = 20.0
 _SURVEY_SECONDS: Final = 120.0
 # Bytes; a thousand pending updates make some 200 000.
 _LARGEST_ANSWER: Final = 2**20
-_NODES_AT_ONCE: Final = 8
-_NODE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ class Surveys:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._under_way: dict[Asked, Future[Survey]] = {}
-        # A node may hang; it must not take the threads that the poller's answers are written with.
-        self._threads = ThreadPoolExecutor(_NODES_AT_ONCE, thread_name_prefix="survey")
+        self._time_scales = TimeScales(self._time_scale_of)
 
     @property
     def has_room(self) -> bool:
@@ -102,7 +102,6 @@ class Surveys:
         """Ask nobody any more; the process ends."""
         for survey in self._under_way.values():
             survey.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _survey(self, asked: Asked, only_security: bool) -> Survey:
         began = self._installation.clock()
@@ -133,8 +132,12 @@ class Surveys:
         return unknown("the server could not be asked")
 
     async def _found_on(self, server_id: str, only_security: bool) -> Finding:
-        endpoint, time_scale = await self._way_to(server_id)
-        result = await self._installation.world.polls.run(
+        server, endpoint = await asyncio.to_thread(self._present, server_id)
+        time_scale = await self._time_scales.of(server.node_id)
+        polls = self._installation.world.polls
+        # Who does not let us in is given up soon: its place is another's for the rest of the time.
+        await polls.boot_id(endpoint, timeout=_LOGIN_SECONDS * time_scale)
+        result = await polls.run(
             endpoint,
             ("python3", "-", json.dumps({"only_security": only_security})),
             stdin=script_source("survey_updates").encode(),
@@ -149,18 +152,16 @@ class Surveys:
         document = parsed_document(last_line.encode(), "the answer to the survey")
         return finding_of(document, only_security, self._installation.clock())
 
-    async def _way_to(self, server_id: str) -> tuple[Endpoint, float]:
-        """TimeoutError when the server's node does not answer."""
-        async with asyncio.timeout(_NODE_SECONDS):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._present_way_to, server_id)
-
-    def _present_way_to(self, server_id: str) -> tuple[Endpoint, float]:
-        """Conflict when a rescue session answers in the server's place: of the rescue image's
-        packages nothing is to be said. A session that opens later has another host key.
+    def _present(self, server_id: str) -> tuple[Server, Endpoint]:
+        """The server and the way to it. Conflict when a rescue session answers in its place: of the
+        rescue image's packages nothing is to be said. A session that opens later has another host
+        key.
         """
         world = self._installation.world
-        endpoint = world.endpoint(server_id)
-        if endpoint.host_key != world.servers.get(server_id).host_key:
+        endpoint, server = world.endpoint(server_id), world.servers.get(server_id)
+        if endpoint.host_key != server.host_key:
             raise Conflict("it is in a rescue session")
-        return endpoint, world.time_scale(server_id)
+        return server, endpoint
+
+    def _time_scale_of(self, node_id: str) -> float:
+        return self._installation.world.hypervisor_of(node_id).capabilities().time_scale

@@ -245,4 +245,3 @@ def _moment(text: Json) -> datetime | None:
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
-

@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    and_,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from managed.domain.errors import (
     AlreadyExists,
@@ -99,10 +110,21 @@ class JobQueue:
         events.append(connection, job_id, [NewEvent(now, "job_submitted", submitted)])
         return _read(connection, job_id)
 
-    def require_place(self, server_id: str, kind: JobKind) -> None:
-        """ServerBusy or Paused where `submit` would raise that now."""
+    def busy_servers(self) -> dict[str, str]:
+        """The servers that a job holds or is in line for, each with a sentence that says so. There
+        is no place there for another job, but for one that goes before.
+        """
+        # Written out, as the index of open jobs has it. Of two jobs the holder is the last one.
+        query = (
+            select(jobs.c.server_id, jobs.c.kind, jobs.c.holds_server)
+            .where(text("status IN ('queued','running','waiting')"))
+            .order_by(jobs.c.holds_server)
+        )
         with reading(self._engine) as connection:
-            _place(connection, server_id, kind)
+            return {
+                row.server_id: occupation(row.kind, is_in_line=not row.holds_server)
+                for row in connection.execute(query)
+            }
 
     def job(self, job_id: str) -> Job:
         with reading(self._engine) as connection:
@@ -286,14 +308,19 @@ def _one_of(connection: Connection, server_id: str, which: ColumnElement[bool]) 
 def _require_precedence(present: Job, asked: JobKind) -> None:
     """ServerBusy unless the job that is asked for goes before the present one."""
     if preemption(present, asked) is Preemption.REFUSE:
-        does = "is in line for" if present.is_in_line else "is working on"
         raise ServerBusy(
-            f"a {present.kind} job {does} this server",
+            occupation(present.kind, is_in_line=present.is_in_line),
             hint=f"Wait for job {present.job_id} to end, or cancel it.",
             server_id=present.server_id,
             job_id=present.job_id,
             job_kind=present.kind.value,
         )
+
+
+def occupation(kind: str, *, is_in_line: bool = False) -> str:
+    """What is said of the job for which a server has no place for another."""
+    does = "is in line for" if is_in_line else "is working on"
+    return f"a {kind} job {does} this server"
 
 
 def _end_unbegun(connection: Connection, job: Job, reason: str, now: datetime) -> None:

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Engine, Row, and_, insert, or_, select, tuple
 from managed.domain.errors import NotFound
 from managed.domain.jobs import JobStatus
 from managed.domain.rescue import RescueSession
-from managed.domain.servers import ServerStatus
+from managed.domain.servers import Server, ServerStatus
 from managed.storage.database import reading, writing
+from managed.storage.rows import server_from_row
 from managed.storage.tables import jobs, rescue_sessions, servers
 
 
@@ -41,6 +42,16 @@ class SessionRecords:
     def current(self, server_id: str) -> RescueSession | None:
         with reading(self._engine) as connection:
             return _current(connection, server_id)
+
+    def all_open(self) -> Sequence[tuple[Server, RescueSession]]:
+        """Every open session, with its server. There are few."""
+        query = select(rescue_sessions).where(rescue_sessions.c.ended_at.is_(None))
+        with reading(self._engine) as connection:
+            found = [_session(row) for row in connection.execute(query)]
+            of_these = servers.c.id.in_([session.server_id for session in found])
+            rows = connection.execute(select(servers).where(of_these))
+            by_id = {row.id: server_from_row(row) for row in rows}
+        return [(by_id[session.server_id], session) for session in found]
 
     def get(self, session_id: str) -> RescueSession:
         """Open or ended; NotFound."""

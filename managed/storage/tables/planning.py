@@ -50,6 +50,7 @@ missed_windows = Table(
     Column("reason", Text, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
     Index("ix_missed_windows_recorded", "recorded_at"),
+    Index("ix_missed_windows_opening", "job_kind", "starts_at", "server_id"),
 )
 
 surveys = Table(

@@ -84,7 +84,7 @@ def test_a_missed_window_is_told_once_however_often_the_clock_looks(stage: Stage
 
     (mail,) = stage.mailbox.mails
     assert mail["Subject"] == "managed: no patch of two in its window"
-    assert "nothing could be started while it was open" in body(mail)
+    assert "no survey had ended while it was open" in body(mail)
 
 
 def test_only_what_somebody_asked_for_is_told(stage: Stage) -> None:

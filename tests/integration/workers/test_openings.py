@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine as Database
+from sqlalchemy import event
 
 from managed.domain.connections import CommandResult, Endpoint
 from managed.domain.customers import Customer, Plan, PlanKind
@@ -35,7 +36,9 @@ from managed.wiring import Installation
 from tests.support.jobs import JobBench
 from tests.support.surveys import nothing_to_do, update
 from tests.support.waiting import wait_until
+from workers import openings as openings_module
 from workers import surveys as surveys_module
+from workers import time_scales as time_scales_module
 from workers.openings import Openings
 from workers.surveys import Surveys
 
@@ -44,11 +47,13 @@ PLAN = Plan("b0000000-0000-4000-8000-000000000001", "managed", PlanKind.MANAGED,
 UNMANAGED = Plan("b0000000-0000-4000-8000-000000000002", "bare", PlanKind.UNMANAGED)
 OPENS = datetime(2026, 4, 1, 2, tzinfo=UTC)
 CLOSES = OPENS + timedelta(hours=2)
+NO_SURVEY = "it was not known what there was to do: no survey had ended while it was open"
 
 
 class Machines(FakePolls):
     """The machines that servers run on. A survey finds one update on them, unless `documents` says
-    for a server what it finds. What is asked of one in `slow` is answered when that is cleared.
+    for a server what it finds. What is asked of one in `slow` is answered when that is set, and so
+    are questions to one of `hung_nodes`; `nodes` says on which of them a server is.
     """
 
     def __init__(self, bench: JobBench) -> None:
@@ -58,6 +63,9 @@ class Machines(FakePolls):
         self.host_keys: dict[str, str] = {}
         self.asked: list[str] = []
         self.slow: dict[str, threading.Event] = {}
+        self.nodes: dict[str, str] = {}
+        self.hung_nodes: dict[str, threading.Event] = {}
+        self.asked_nodes: list[str] = []
         self._names: dict[int, str] = {}
         self._login = new_key_pair().private_key
 
@@ -76,6 +84,20 @@ class Machines(FakePolls):
         key = self.machine(server_id).host_key
         port = next(p for p, one in self._names.items() if one == server_id)
         return Endpoint("127.0.0.1", port, "root", key, self._login)
+
+    def server(self, server_id: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            host_key=self.host_keys[server_id], node_id=self.nodes.get(server_id)
+        )
+
+    def node(self, node_id: str) -> SimpleNamespace:
+        return SimpleNamespace(capabilities=lambda: self._capabilities(node_id))
+
+    def _capabilities(self, node_id: str) -> SimpleNamespace:
+        self.asked_nodes.append(node_id)
+        if node_id in self.hung_nodes:
+            self.hung_nodes[node_id].wait()
+        return SimpleNamespace(time_scale=1.0)
 
     async def run(self, endpoint: Endpoint, *given: Any, **options: Any) -> CommandResult:
         server_id = self._names[endpoint.port]
@@ -103,10 +125,8 @@ class Stage:
         self.machines = Machines(self.bench)
         vars(self.installation)["world"] = SimpleNamespace(
             endpoint=self.machines.endpoint,
-            servers=SimpleNamespace(
-                get=lambda server_id: SimpleNamespace(host_key=self.machines.host_keys[server_id])
-            ),
-            time_scale=lambda _: 1.0,
+            servers=SimpleNamespace(get=self.machines.server),
+            hypervisor_of=self.machines.node,
             polls=self.machines,
         )
         self.start_clock()
@@ -259,7 +279,15 @@ def test_expired_window_starts_nothing_and_is_recorded_as_missed(stage: Stage) -
     assert stage.tick(CLOSES) == []
     assert stage.tick(CLOSES + timedelta(minutes=1)) == []
 
-    assert stage.missed() == [(JobKind.PATCH, OPENS, "nothing could be started while it was open")]
+    assert stage.missed() == [(JobKind.PATCH, OPENS, NO_SURVEY)]
+
+
+def test_a_backup_that_nothing_is_known_to_have_hindered_is_missed_without_a_reason(
+    stage: Stage,
+) -> None:
+    stage.window(kind=JobKind.BACKUP)
+    stage.tick(CLOSES)
+    assert stage.missed() == [(JobKind.BACKUP, OPENS, "nothing could be started while it was open")]
 
 
 def test_a_busy_server_gets_its_job_when_it_is_free(stage: Stage) -> None:
@@ -568,8 +596,7 @@ def test_a_window_that_closes_before_the_survey_has_ended_is_missed_and_it_is_sa
     stage.machines.slow[stage.bench.server_id] = threading.Event()
     assert stage.do_duties(OPENS) == []
     assert stage.do_duties(CLOSES) == []
-    missed = [(JobKind.PATCH, OPENS, "it was not known yet what there was to do: the survey had"
-               " not ended")]  # fmt: skip
+    missed = [(JobKind.PATCH, OPENS, NO_SURVEY)]
     assert stage.missed() == missed
 
     stage.machines.slow[stage.bench.server_id].set()
@@ -577,6 +604,124 @@ def test_a_window_that_closes_before_the_survey_has_ended_is_missed_and_it_is_sa
 
     assert stage.missed() == missed
     assert stage.surveyed() == {}, "what comes too late is no answer"
+
+
+def test_what_was_surveyed_and_not_started_was_not_missed_for_want_of_a_survey(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There were others before it."""
+    monkeypatch.setattr(openings_module, "_STARTS_AT_ONCE", 0)
+    stage.window()
+    stage.tick(OPENS)
+    assert stage.surveyed()[stage.bench.server_id][0] is SurveyOutcome.WORK
+    stage.tick(CLOSES)
+    assert stage.missed() == [(JobKind.PATCH, OPENS, "nothing could be started while it was open")]
+
+
+def test_what_hindered_a_server_is_no_reason_any_more_when_it_is_over(stage: Stage) -> None:
+    stage.window()
+    begun = stage.begin(stage.bench.submit(JobKind.HARDEN))
+    assert begun is not None
+    stage.tick(OPENS)
+    stage.bench.store.finish(begun, JobStatus.SUCCEEDED, stage.now)
+    stage.machines.slow[stage.bench.server_id] = threading.Event()
+    stage.do_duties(OPENS + timedelta(minutes=1))
+    stage.do_duties(CLOSES)
+    stage.machines.slow[stage.bench.server_id].set()
+    assert stage.missed() == [(JobKind.PATCH, OPENS, NO_SURVEY)]
+
+
+def is_paused(stage: Stage, _: str) -> None:
+    if stage.installation.windows.pause() is None:
+        stage.pause()
+
+
+def is_busy(stage: Stage, server_id: str) -> None:
+    stage.bench.submit(JobKind.HARDEN, server_id=server_id)
+
+
+def has_a_session(stage: Stage, server_id: str) -> None:
+    job = stage.bench.submit(JobKind.RESCUE, server_id=server_id)
+    begun = stage.begin(job)
+    assert begun is not None
+    stage.installation.sessions.open(
+        RescueSession(server_id, server_id, job.job_id, "", ServerStatus.ACTIVE, stage.now)
+    )
+    stage.bench.store.finish(begun, JobStatus.SUCCEEDED, stage.now)
+
+
+@pytest.mark.parametrize("kind", [JobKind.PATCH, JobKind.BACKUP])
+@pytest.mark.parametrize("hinder", [is_paused, is_busy, has_a_session])
+def test_a_tick_asks_the_database_no_more_of_many_servers_that_are_hindered(
+    stage: Stage, kind: JobKind, hinder: Callable[[Stage, str], None]
+) -> None:
+    """Each tick would look all of them up again, for as long as the pause lasts, say."""
+    stage.window(kind=kind)
+    hinder(stage, stage.bench.server_id)
+    few = statements(stage)
+    for number in range(2, 12):
+        server_id = stage.bench.add_server(str(number))
+        stage.place(server_id, PLAN)
+        hinder(stage, server_id)
+
+    assert statements(stage) == few
+    assert stage.machines.asked == []
+    assert [job.kind for job in stage.bench.queue.find(kind=kind)] == []
+
+
+def statements(stage: Stage) -> int:
+    """How many the clock makes to start what it can."""
+    made: list[str] = []
+
+    def note(*given: Any) -> None:
+        made.append(given[2])
+
+    event.listen(stage.bench.database, "before_cursor_execute", note)
+    stage.openings.start(OPENS)
+    event.remove(stage.bench.database, "before_cursor_execute", note)
+    return len(made)
+
+
+def test_a_hung_node_delays_no_server_of_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_scales_module, "_WAIT_SECONDS", 600.0)
+    stage.window()
+    stage.machines.nodes[stage.bench.server_id] = "good"
+    stage.machines.hung_nodes = {str(number): threading.Event() for number in range(20)}
+    for node_id in stage.machines.hung_nodes:
+        server_id = stage.bench.add_server(f"9{node_id}")
+        stage.place(server_id, PLAN)
+        stage.machines.nodes[server_id] = node_id
+    stage.do_duties(OPENS)
+
+    def good_has_its_job() -> bool:
+        return [job.server_id for job in stage.do_duties(OPENS)] == [stage.bench.server_id]
+
+    wait_until(good_has_its_job, timeout=30, what="the one on the good node has its job")
+    assert list(stage.surveyed()) == [stage.bench.server_id], "the others wait for their nodes"
+    for answering in stage.machines.hung_nodes.values():
+        answering.set()
+    assert len(stage.tick(OPENS)) == 21
+    assert {outcome for outcome, _ in stage.surveyed().values()} == {SurveyOutcome.WORK}
+
+
+def test_servers_of_a_node_that_never_answers_are_surveyed_all_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_scales_module, "_WAIT_SECONDS", 0.2)
+    stage.window()
+    stage.machines.hung_nodes["hung"] = threading.Event()
+    others = [stage.bench.add_server(str(number)) for number in range(2, 6)]
+    for server_id in others:
+        stage.place(server_id, PLAN)
+    stage.machines.nodes = dict.fromkeys([stage.bench.server_id, *others], "hung")
+
+    assert len(stage.tick(OPENS)) == 5
+
+    assert {outcome for outcome, _ in stage.surveyed().values()} == {SurveyOutcome.WORK}
+    assert stage.machines.asked_nodes == ["hung"], "once for all of them"
+    stage.machines.hung_nodes["hung"].set()
 
 
 def test_a_clock_that_ended_before_the_answer_was_stored_asks_again(stage: Stage) -> None:
