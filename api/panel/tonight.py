@@ -19,7 +19,6 @@ from managed.domain.event_lines import progress_sentence
 from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.requests import Request as TicketRequest
 from managed.domain.requests import RequestStatus
-from managed.domain.surveys import SurveyOutcome
 from managed.storage.overview import JobOnServer
 from managed.storage.windows import MissedWindow, Pause
 
@@ -78,7 +77,7 @@ class RunningRow:
 
 @dataclass(frozen=True)
 class Night:
-    """`nothing_to_do` counts servers whose window opened and where a survey proved that."""
+    """`nothing_to_do` counts servers whose window opened and whose newest survey proved that."""
 
     failed: list[FailedRow]
     missed: list[MissedRow]
@@ -122,7 +121,7 @@ def night_of(services: Services, now: datetime) -> Night:
         waiting=[WaitingRow(one, names.get(one.server_id or "")) for one in waiting],
         running=[_running(one) for one in services.overview.under_way(_MOST_ROWS)],
         done=services.overview.succeeded(now - NIGHT),
-        nothing_to_do=services.surveys.counts(now - NIGHT).get(SurveyOutcome.NOTHING_TO_DO, 0),
+        nothing_to_do=services.surveys.servers_with_nothing_to_do(now - NIGHT),
         pause=services.windows.pause(),
     )
 

@@ -176,12 +176,20 @@ def list_surveys(
     outcome: Annotated[
         str | None, typer.Option(help="Only these: nothing-to-do, work or unknown.")
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Of windows that opened from this time on, such as 2026-11-24T02:00:00Z; of the"
+            " last week, if nothing is said."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List what was found on servers whose windows opened in the last week, newest first."""
-    found = list(client().items("/v1/surveys", server_id=server, outcome=outcome, limit=200))
+    """List what was found on servers when their windows opened, newest first."""
+    page = client().get("/v1/surveys", server_id=server, outcome=outcome, since=since, limit=limit)
     if as_json:
-        print_json({"items": found})
+        print_json(page)
         return
     print_table(
         ("opened", "asked", "kind", "server", "outcome", "detail"),
@@ -194,7 +202,7 @@ def list_surveys(
                 one["outcome"],
                 one["detail"],
             )
-            for one in found
+            for one in page["items"]
         ),
         "No window has asked any server.",
     )

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from managed.domain.connections import Endpoint
 from managed.domain.customers import Plan, PlanKind
 from managed.domain.jobs import JobKind
 from managed.domain.secrets import SecretPurpose
@@ -28,23 +29,30 @@ class OpenWindow:
 
     def add(self, cell: Cell) -> str:
         """Bring the cell under management, on the plan; returns the server's id."""
+        return self.add_server(cell.name, cell.endpoint)
+
+    def add_server(self, name: str, endpoint: Endpoint, node_id: str | None = None) -> str:
+        """The same for whatever answers there."""
         server = Server(
             server_id=str(uuid.uuid4()),
-            name=cell.name,
+            name=name,
             origin=ServerOrigin.ENROLLED,
             status=ServerStatus.ACTIVE,
-            address=cell.address,
-            ssh_port=cell.port,
-            ssh_user="root",
-            host_key=cell.host_key,
+            address=endpoint.address,
+            ssh_port=endpoint.port,
+            ssh_user=endpoint.user,
+            host_key=endpoint.host_key,
             operating_system="debian-12",
+            node_id=node_id,
         )
         # Before the window opened: who came later has missed nothing.
         since = self.opening.starts_at - timedelta(hours=1)
         with writing(self.installation.database) as connection:
             self.installation.inventory.add(connection, server, since)
             self.installation.customers.place(connection, server, None, self.plan.plan_id)
-        self.installation.vault.keep(server.server_id, SecretPurpose.LOGIN_KEY, cell.private_key)
+        self.installation.vault.keep(
+            server.server_id, SecretPurpose.LOGIN_KEY, endpoint.private_key
+        )
         return server.server_id
 
     def survey(self, server_id: str) -> Survey | None:

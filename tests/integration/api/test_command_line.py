@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -121,6 +121,14 @@ def test_windows_and_the_pause_are_set_and_shown(
     (survey,) = managed("windows", "surveys", "--server", "shop")["items"]
     assert survey["outcome"] == "nothing-to-do"
     assert managed("windows", "surveys", "--outcome", "work")["items"] == []
+    later = Opening(utc_now() + timedelta(days=1), utc_now() + timedelta(days=1, hours=1))
+    second = bench.add_survey(server, later)
+    newest = managed("windows", "surveys", "--limit", "1")
+    (one,) = newest["items"]
+    assert datetime.fromisoformat(one["starts_at"]) == second.opening.starts_at
+    assert newest["next"]
+    since = second.opening.starts_at.isoformat()
+    assert managed("windows", "surveys", "--since", since)["items"] == newest["items"]
     assert run(["windows", "surveys"]) == 0
     assert "nothing-to-do" in capsys.readouterr().out
     assert managed("windows", "remove", window["id"]) == window

@@ -83,9 +83,11 @@ def night_of(directory: Path, *, only_security: bool = False) -> Iterator[Night]
         prepare_installation(settings)
         installation = open_installation(settings)
         night = Night(open_patch_window(installation, only_security=only_security))
-        yield night
-        night.surveys.give_up()
-        installation.database.dispose()
+        try:
+            yield night
+        finally:
+            night.surveys.give_up()
+            installation.database.dispose()
 
 
 @pytest.fixture
@@ -110,10 +112,17 @@ def repository(surveyed_cell: Cell, tmp_path: Path) -> Iterator[AptRepository]:
             "apt-get -qq update && apt-get -qq --allow-downgrades install shop=1",
         )
         yield made
-        on_cell(
-            surveyed_cell,
-            "rm -f /run/reboot-required; apt-mark unhold shop; dpkg --purge --force-all shop",
-        )
+        on_cell(surveyed_cell, "dpkg --purge --force-all shop")
+
+
+@contextmanager
+def changed(cell: Cell, change: str, back: str) -> Iterator[None]:
+    """For the time of the block a shell command has changed the cell, and another takes it back."""
+    try:
+        on_cell(cell, change)
+        yield
+    finally:
+        on_cell(cell, back)
 
 
 def set_sources(cell: Cell, text: str) -> None:
@@ -167,30 +176,43 @@ def test_without_sources_nothing_is_proven(
 
 
 @pytest.mark.parametrize(
-    ("suite", "outcome"),
-    [("stable", SurveyOutcome.NOTHING_TO_DO), ("stable-security", SurveyOutcome.WORK)],
+    ("stable", "security", "outcome"),
+    [
+        ([NEWER], [SHOP], SurveyOutcome.NOTHING_TO_DO),
+        ([SHOP], [NEWER], SurveyOutcome.WORK),
+        ([NEWER], None, SurveyOutcome.UNKNOWN),
+    ],
 )
-def test_a_plan_of_security_updates_has_no_other_work(
+def test_a_plan_of_security_updates_has_no_other_work_if_there_is_a_source_of_these(
     tmp_path: Path,
     surveyed_cell: Cell,
     repository: AptRepository,
-    suite: str,
+    stable: list[Package],
+    security: list[Package] | None,
     outcome: SurveyOutcome,
 ) -> None:
-    repository.publish([NEWER], suite)
-    with night_of(tmp_path / "security", only_security=True) as night:
+    repository.publish(stable, "stable")
+    with (
+        night_of(tmp_path / "security", only_security=True) as night,
+        apt_repositories(tmp_path / "more", ["security"]) as (second,),
+    ):
+        if security is not None:
+            second.publish(security, "stable-security")
+            set_sources(surveyed_cell, repository.source + second.source)
         survey = night.survey_of(surveyed_cell)
-        assert survey.finding.outcome is outcome
-        assert len(night.jobs()) == (1 if outcome is SurveyOutcome.WORK else 0)
+        assert survey.finding.outcome is outcome, survey
+        assert len(night.jobs()) == (1 if outcome.starts_a_job else 0)
         assert survey.finding.found["newest_release_at"] is not None
+        if outcome is SurveyOutcome.UNKNOWN:
+            assert survey.finding.detail == "it has no source of security updates"
 
 
 def test_an_update_on_hold_is_named_and_no_work(
     night: Night, surveyed_cell: Cell, repository: AptRepository
 ) -> None:
     repository.publish([NEWER])
-    on_cell(surveyed_cell, "apt-mark hold shop")
-    survey = night.survey_of(surveyed_cell)
+    with changed(surveyed_cell, "apt-mark hold shop", "apt-mark unhold shop"):
+        survey = night.survey_of(surveyed_cell)
     assert survey.finding.outcome is SurveyOutcome.NOTHING_TO_DO
     assert survey.finding.detail == "everything is up to date; on hold: shop"
 
@@ -198,8 +220,8 @@ def test_an_update_on_hold_is_named_and_no_work(
 def test_a_reboot_that_is_due_is_work(
     night: Night, surveyed_cell: Cell, repository: AptRepository
 ) -> None:
-    on_cell(surveyed_cell, "touch /run/reboot-required")
-    survey = night.survey_of(surveyed_cell)
+    with changed(surveyed_cell, "touch /run/reboot-required", "rm /run/reboot-required"):
+        survey = night.survey_of(surveyed_cell)
     assert survey.finding.outcome is SurveyOutcome.WORK
     assert "a reboot is needed: the distribution asks for it" in survey.finding.detail
     assert len(night.jobs()) == 1
@@ -209,9 +231,9 @@ def test_a_package_that_is_not_whole_is_work(
     night: Night, surveyed_cell: Cell, repository: AptRepository
 ) -> None:
     repository.publish([SHOP, Package("broken", "1", postinst="exit 1\n")])
-    on_cell(surveyed_cell, "apt-get -qq update; ! apt-get -qq install broken")
-    survey = night.survey_of(surveyed_cell)
-    on_cell(surveyed_cell, "dpkg --purge --force-all broken")
+    break_it = "apt-get -qq update; ! apt-get -qq install broken"
+    with changed(surveyed_cell, break_it, "dpkg --purge --force-all broken"):
+        survey = night.survey_of(surveyed_cell)
     assert survey.finding.outcome is SurveyOutcome.WORK
     assert "dpkg is not content" in survey.finding.detail
 
@@ -219,9 +241,9 @@ def test_a_package_that_is_not_whole_is_work(
 def test_a_patch_without_a_good_end_is_work(
     night: Night, surveyed_cell: Cell, repository: AptRepository
 ) -> None:
-    on_cell(surveyed_cell, "mkdir -p /var/lib/managed && touch /var/lib/managed/patch.json")
-    survey = night.survey_of(surveyed_cell)
-    on_cell(surveyed_cell, "rm /var/lib/managed/patch.json")
+    begin = "mkdir -p /var/lib/managed && touch /var/lib/managed/patch.json"
+    with changed(surveyed_cell, begin, "rm /var/lib/managed/patch.json"):
+        survey = night.survey_of(surveyed_cell)
     assert survey.finding.detail == "an earlier patch did not come to a good end"
 
 
@@ -234,14 +256,16 @@ HOLDS_THE_LOCK = (
 def test_a_survey_waits_for_no_other_package_manager(
     night: Night, surveyed_cell: Cell, repository: AptRepository
 ) -> None:
-    on_cell(surveyed_cell, f'systemd-run --quiet --unit=holder python3 -c "{HOLDS_THE_LOCK}"')
-    wait_until(
-        lambda: on_cell(surveyed_cell, "ls /run/locked || true"), timeout=30, what="it is locked"
-    )
-    began = time.monotonic()
-    survey = night.survey_of(surveyed_cell)
-    on_cell(surveyed_cell, "systemctl stop holder; rm /run/locked")
-    assert time.monotonic() - began < 40
+    hold = f'systemd-run --quiet --unit=holder python3 -c "{HOLDS_THE_LOCK}"'
+    with changed(surveyed_cell, hold, "systemctl stop holder; rm -f /run/locked"):
+        wait_until(
+            lambda: on_cell(surveyed_cell, "ls /run/locked || true"),
+            timeout=30,
+            what="it is locked",
+        )
+        began = time.monotonic()
+        survey = night.survey_of(surveyed_cell)
+        assert time.monotonic() - began < 40
     assert survey.finding.outcome is SurveyOutcome.UNKNOWN
     assert "lock was not free" in survey.finding.detail
     assert len(night.jobs()) == 1
@@ -250,9 +274,12 @@ def test_a_survey_waits_for_no_other_package_manager(
 def test_a_server_without_python_is_unknown(
     night: Night, surveyed_cell: Cell, repository: AptRepository
 ) -> None:
-    on_cell(surveyed_cell, "mv /usr/bin/python3 /usr/bin/python3.away")
-    survey = night.survey_of(surveyed_cell)
-    on_cell(surveyed_cell, "mv /usr/bin/python3.away /usr/bin/python3")
+    away = (
+        "mv /usr/bin/python3 /usr/bin/python3.away",
+        "mv /usr/bin/python3.away /usr/bin/python3",
+    )
+    with changed(surveyed_cell, *away):
+        survey = night.survey_of(surveyed_cell)
     assert survey.finding.outcome is SurveyOutcome.UNKNOWN
     assert "status 127" in survey.finding.detail
 
@@ -260,9 +287,9 @@ def test_a_server_without_python_is_unknown(
 def test_what_a_login_shell_prints_is_no_part_of_the_answer(
     night: Night, surveyed_cell: Cell, repository: AptRepository
 ) -> None:
-    on_cell(surveyed_cell, "cp /root/.bashrc /root/kept; echo 'echo {}' > /root/.bashrc")
-    survey = night.survey_of(surveyed_cell)
-    on_cell(surveyed_cell, "mv /root/kept /root/.bashrc")
+    print_first = "cp /root/.bashrc /root/kept; echo 'echo {}' > /root/.bashrc"
+    with changed(surveyed_cell, print_first, "mv /root/kept /root/.bashrc"):
+        survey = night.survey_of(surveyed_cell)
     assert survey.finding.outcome is SurveyOutcome.NOTHING_TO_DO
 
 
@@ -273,7 +300,8 @@ def test_one_hung_server_delays_no_other_and_is_unknown_in_the_end(
     start_test_cell: StartCell,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(surveys_module, "_SURVEY_SECONDS", 20.0)
+    """It is given up when its login is, long before a survey's time is over."""
+    monkeypatch.setattr(surveys_module, "_LOGIN_SECONDS", 15.0)
     hung = start_test_cell("hung")
     hung_id = night.window.add(hung)
     for process in process_ids(hung.group):
