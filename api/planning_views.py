@@ -104,8 +104,8 @@ class MissedWindowView(View):
 
 class SurveyView(View):
     """What was found on a server when its window opened, before any job was started: work and
-    unknown start one. `found` has counts and names, and how old the package lists are; it is empty
-    when nothing came back. `detail` says the same as a sentence.
+    unknown start one. `found` has counts, of lists the first twenty names, and how old the package
+    lists are; it is empty when nothing came back. `detail` says the same as a sentence.
     """
 
     model_config = shown_as(examples.SURVEY)

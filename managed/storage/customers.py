@@ -183,23 +183,22 @@ class Customers:
 
     def covered(self) -> Sequence[tuple[Covered, Plan]]:
         """The servers under management that are on a managed plan, with it."""
-        query = (
-            select(
-                servers.c.id.label("server_id"),
-                servers.c.customer_id,
-                servers.c.created_at.label("since"),
-                plans,
-            )
-            .join(plans, plans.c.id == servers.c.plan_id)
-            .where(
-                plans.c.kind == PlanKind.MANAGED.value,
-                servers.c.status.not_in([ServerStatus.NEW.value, ServerStatus.DELETED.value]),
-            )
-            .order_by(servers.c.id)
-        )
+        managed = select(plans).where(plans.c.kind == PlanKind.MANAGED.value)
         with reading(self._engine) as connection:
+            by_id = {row.id: _plan(row) for row in connection.execute(managed)}
+            query = (
+                select(servers.c.id, servers.c.customer_id, servers.c.plan_id, servers.c.created_at)
+                .where(
+                    servers.c.plan_id.in_(by_id.keys()),
+                    servers.c.status.not_in([ServerStatus.NEW.value, ServerStatus.DELETED.value]),
+                )
+                .order_by(servers.c.id)
+            )
             return [
-                (Covered(row.server_id, row.customer_id, row.id, row.since), _plan(row))
+                (
+                    Covered(row.id, row.customer_id, row.plan_id, row.created_at),
+                    by_id[row.plan_id],
+                )
                 for row in connection.execute(query)
             ]
 

@@ -135,6 +135,17 @@ def test_an_update_on_hold_is_a_warning_and_no_failure(offline: Cell, remote: Re
     remote(cell, "dpkg --purge --force-hold kept")
 
 
+def test_a_patch_for_security_without_a_source_of_it_is_a_warning(offline: Cell) -> None:
+    security = json.dumps({"only_security": True, "time_limit": 3600})
+
+    status, record = _patched(offline, "no-security", "", security)
+
+    assert status == 0, text_of(record / "log")[-3000:]
+    result = json.loads((record / "result.json").read_text())
+    report = patch_report(result)
+    assert report.warnings == ("the server has no source of security updates",)
+
+
 def _shop_packages(
     cell: Cell, remote: Remote, directory: str, version: str, preinst: str
 ) -> list[str]:
@@ -233,12 +244,12 @@ def _main_pid(cell: Cell, remote: Remote, unit: str) -> int:
     return int(remote(cell, f"systemctl show --property=MainPID --value {unit}.service"))
 
 
-def _patched(cell: Cell, run_id: str, sources: str) -> tuple[int, Path]:
+def _patched(cell: Cell, run_id: str, sources: str, updates: str = UPDATES) -> tuple[int, Path]:
     """The exit status and the record of a run that installs the updates which this sources.list
     has. The playbook only starts such a run; so here nothing but the run is of interest.
     """
     (cell.root_dir / "etc/apt/sources.list").write_text(sources)
-    request = RunRequest(run_id, script_source("apply_updates"), arguments=(UPDATES,))
+    request = RunRequest(run_id, script_source("apply_updates"), arguments=(updates,))
     SshRuns(SshShell()).start(cell.endpoint, request)
     record = cell.root_dir / "var/lib/managed/runs" / run_id
     wait_until(lambda: (record / "status").exists(), timeout=300, what="the run ends")

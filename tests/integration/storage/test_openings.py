@@ -38,10 +38,8 @@ def bench(database: Database) -> JobBench:
     with writing(database) as connection:
         take_time(connection)
         connection.execute(update(jobs).values(status="succeeded", holds_server=False))
-        numbered = (
-            "WITH RECURSIVE nights(n) AS"
-            f" (SELECT 1 UNION ALL SELECT n + 1 FROM nights WHERE n < {BEFORE})"
-        )
+        numbered = "WITH RECURSIVE nights(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM nights"
+        numbered += f" WHERE n < {BEFORE})"
         names = ", ".join(c.name for c in jobs.columns if c.name not in ("id", "run_key"))
         connection.execute(
             text(
