@@ -440,6 +440,18 @@ def test_a_request_is_read_and_approved_once(night: Night, api: TestClient) -> N
     assert "<form" not in decided.split("<main", 1)[1]
 
 
+def test_what_a_colleague_has_approved_otherwise_is_nobody_elses_click(
+    night: Night, api: TestClient
+) -> None:
+    other = {"action": {"kind": "patch"}}
+    assert api.post(f"/v1/requests/{night.asked}/approve", json=other).status_code == 202
+    fields = {"csrf": night.support.csrf(), "key": "k"}
+    late = night.support.post(f"/panel/requests/{night.asked}/approve", fields)
+    assert late.status_code == 409
+    assert "approved with another action" in late.text
+    assert len(night.bench.sent) == 1
+
+
 def test_a_request_is_refused_with_what_the_sender_reads(night: Night, api: TestClient) -> None:
     kim, path = night.support, f"/panel/requests/{night.asked}"
     form = kim.get(path).text
