@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from managed.cli import run
+from managed.cli import REFUSED, run
 from managed.cli.completion import server_names
 from managed.client import ManagedClient
 from managed.settings import settings
@@ -126,9 +126,18 @@ def test_it_is_installed_for_a_shell(tmp_path: Path) -> None:
     assert "managed.sh" in (tmp_path / ".bashrc").read_text()
 
 
-def test_the_document_is_printed(
-    live: ManagedClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_document_is_printed_for_whoever_has_no_token(
+    live: ManagedClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("managed.cli.service.client", lambda: live)
-    assert run(["openapi"]) == 0
+    monkeypatch.setenv("MANAGED_STATE_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setenv("MANAGED_API_URL", live.base_url)
+    settings.cache_clear()
+    try:
+        assert run(["openapi"]) == 0
+        assert run(["jobs", "list"]) == REFUSED
+    finally:
+        settings.cache_clear()
     assert '"openapi": "3.1.0"' in capsys.readouterr().out
