@@ -110,6 +110,7 @@ def carry_out(host: SystemdHost, command: str, folder: str) -> None:
     brought along.
     """
     if command.startswith("git clone"):
+        host.run(f"mkdir -p {folder}")
         _bring_program(host, folder)
         if "ln -sfn" in command:
             host.run(f"ln -sfn {folder} /opt/managed")
@@ -118,7 +119,7 @@ def carry_out(host: SystemdHost, command: str, folder: str) -> None:
         built.mkdir(parents=True)
         subprocess.run(["cp", "-p", str(restic_binary()), str(built / "restic")], check=True)
     else:
-        host.run(f"cd {folder}; {command}")
+        host.run(f"mkdir -p {folder}; cd {folder}; {command}")
 
 
 def start(host: SystemdHost) -> None:
@@ -136,7 +137,6 @@ def _bring_program(host: SystemdHost, folder: str) -> None:
     script.
     """
     target = _in_cell(host, folder)
-    target.mkdir()
     files = [*_PROGRAM, *(file.name for file in REPOSITORY.glob("requirements*.txt"))]
     _copy(REPOSITORY, files, target)
     host.run(f"python3 -m venv --without-pip {folder}/.venv")
