@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from api.metrics import Metrics
 from managed.domain.copies import SelfBackupState
+from managed.domain.jobs import HELD_IN_A_PAUSE, JobKind
 from managed.domain.secrets import Secret
 from managed.settings import MAY_STAND_IN_A_FILE, Settings
 from managed.storage.numbers import BackupNumbers, Numbers
@@ -45,6 +46,14 @@ def test_the_guide_has_every_setting_with_its_default() -> None:
     }
     in_files = {name for name, (_, text) in shown.items() if text.startswith("*file*")}
     assert in_files == MAY_STAND_IN_A_FILE
+
+
+def test_the_guide_says_which_jobs_a_pause_holds() -> None:
+    guide = (ROOT / "docs" / "guides" / "windows.md").read_text()
+    rows = re.findall(r"^\| (`[a-z`, -]+`) \| (.*) \|$", guide, re.MULTILINE)
+    said = {kind: text for kinds, text in rows for kind in re.findall(r"`([a-z-]+)`", kinds)}
+    assert set(said) == set(JobKind)
+    assert {kind for kind, text in said.items() if "refused" in text} == HELD_IN_A_PAUSE
 
 
 def told_metrics() -> set[str]:
@@ -167,6 +176,13 @@ def test_the_command_line_on_a_host_of_units_has_what_a_unit_has() -> None:
     command = (folder / "managed-command").read_text()
     assert secrets
     assert f"for name in {' '.join(secrets)}; do" in command
+
+
+def test_without_its_second_file_compose_needs_nothing_that_is_elsewhere() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert not {"postgres", "valkey", "s3"} & set(services)
+    for name, service in services.items():
+        assert not set(service["depends_on"]) - set(services), name
 
 
 def compose() -> dict[str, Any]:
