@@ -184,7 +184,8 @@ def trial() -> None:
                     what=f"{part} is healthy",
                 )
                 say(f"{part} is healthy")
-            require_settings_and_no_secret_shown(compose, secrets)
+            require_no_secret_shown(compose, secrets)
+            require_settings_handed_on(compose)
             with cell(compose.gateway_of_network()) as server:
                 work(compose, server)
             restore(compose)
@@ -194,13 +195,19 @@ def trial() -> None:
             shutil.rmtree(secrets)
 
 
-def require_settings_and_no_secret_shown(compose: Compose, secrets: Path) -> None:
+def require_no_secret_shown(compose: Compose, secrets: Path) -> None:
     shown = compose.environments()
-    assert "MANAGED_POLL_SECONDS=0.5" in shown
-    assert "MANAGED_RESEND_SECONDS" not in shown, "nobody has set it"
     names = ("postgres_password", "broker_password", "s3_access_key", "s3_secret_key")
     assert not [name for name in names if (secrets / name).read_text() in shown]
     say("no secret is in what Docker shows")
+
+
+def require_settings_handed_on(compose: Compose) -> None:
+    """What is set here is set in a part, and what is not is not, not even empty."""
+    given = compose.run("exec", "-T", "clock", "env").splitlines()
+    assert "MANAGED_POLL_SECONDS=0.5" in given
+    assert not [line for line in given if line.startswith("MANAGED_RESEND_SECONDS")]
+    say("settings are handed on")
 
 
 @contextmanager
