@@ -40,8 +40,9 @@ IdempotencyKey = Annotated[
 @dataclass(frozen=True)
 class Answer:
     """What a request did. `job_id` is the job that workers are to hear of after the commit.
-    `subject` is the id of what it was done to, a server's where there is one, and `facts` the
-    particulars, both for the audit log; without `changed` there is nothing for it.
+    `subject` is the id of what it was done to, a server's where there is one, `facts` the
+    particulars, and `reason` why where the caller does not say, all for the audit log; without
+    `changed` there is nothing for it.
     """
 
     status: int
@@ -50,6 +51,7 @@ class Answer:
     job_id: str = ""
     subject: str = ""
     facts: Mapping[str, Json] = field(default_factory=dict)
+    reason: str = ""
     changed: bool = True
 
 
@@ -136,7 +138,7 @@ class Once:
             actor=self.caller.name,
             action=self.action,
             subject=made.subject,
-            reason=self.caller.reason,
+            reason=self.caller.reason or made.reason,
             data=facts,
         )
 

@@ -2,7 +2,8 @@
 
 The product is the service over the large fleet, the rival the same service over a small one. Both
 are asked in turn, so that whatever else this machine does slows both. The ratio is that of the
-99th percentiles, of the kind of request in which it is worst.
+99th percentiles, of the kind of request in which it is worst; *Tonight*, whose numbers are the
+fleet's, is told beside it.
 """
 
 from __future__ import annotations
@@ -84,11 +85,22 @@ def _page(side: Side) -> Requests:
     ]
 
 
+def _panel_server(side: Side) -> Requests:
+    return [(f"/panel/servers/{side.random.choice(side.names)}", {})]
+
+
+def _panel_tonight(_: Side) -> Requests:
+    return [("/panel/tonight", {})]
+
+
 _REQUESTS: Final[dict[str, Callable[[Side], Requests]]] = {
     "list": _list,
     "search": _search,
     "server_page": _page,
+    "panel_server": _panel_server,
+    "panel_tonight": _panel_tonight,
 }
+_TOLD_BESIDE: Final = {"panel_tonight"}
 
 
 @contextmanager
@@ -127,7 +139,7 @@ def compare(large: Fleet, small: Fleet, requests: int) -> None:
         for kind in _REQUESTS
     }
     say(", ".join(f"{kind}: {ratio:.2f} times" for kind, ratio in ratios.items()))
-    worst = max(ratios.values())
+    worst = max(ratio for kind, ratio in ratios.items() if kind not in _TOLD_BESIDE)
     report(
         "api",
         {"servers": large.servers, "jobs": large.jobs, **product.p99()} | machine(),

@@ -47,7 +47,8 @@ class ApiProblem(ManagedError):
 
 
 class ManagedClient:
-    """Talks to one API with one token. Use it as a context manager, or `close()` it.
+    """Talks to one API with one token, or with none (an empty text). Use it as a context manager,
+    or `close()` it.
 
     Every method raises ApiProblem for an answer that is a problem, ApiUnreachable for none.
     """
@@ -63,7 +64,7 @@ class ManagedClient:
         """`requested_by` is who asks, for the record of the jobs, and `reason` why, for the audit
         log. `timeout` is how many seconds an answer may take.
         """
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         if requested_by:
             headers["X-Requested-By"] = requested_by
         if reason:

@@ -17,11 +17,11 @@ from api.panel.pages import page
 from api.panel.route import FormDependency, PageRoute, VisitorDependency, required
 from api.routes import requests as api_requests
 from api.routes.requests import RequestReference
-from api.ticket_requests import Approval, Refusal
+from api.ticket_requests import Approval, Refusal, WantedAction
 from api.ticket_views import ReplyView
 from managed.domain.access import Permission
 from managed.domain.errors import InvalidInput
-from managed.domain.requests import ActionKind
+from managed.domain.requests import Action, ActionKind
 from managed.domain.requests import Request as TicketRequest
 from managed.domain.servers import Server
 
@@ -89,13 +89,16 @@ def approve_request(
     visitor: VisitorDependency,
     fields: FormDependency,
 ) -> Response:
-    """As proposed, by the API's own code; a ticket that named no server needs one."""
+    """As proposed, by the API's own code, also when somebody has approved something else since the
+    page was read: that is refused then. A ticket that named no server needs one.
+    """
+    proposed = services.requests.get(str(request_id)).proposal.action
     answer = api_requests.approve_request(
         request_id,
         request,
         services,
         visitor.caller(),
-        _approval(fields.get("server", "").strip()),
+        _approval(proposed, fields.get("server", "").strip()),
         required(fields, "key", "the form's key")[:_LONGEST_KEY],
     )
     job_id = json.loads(bytes(answer.body))["job_id"]
@@ -126,9 +129,10 @@ def _server(services: Services, found: TicketRequest) -> Server | None:
     return services.inventory.get(found.server_id) if found.server_id else None
 
 
-def _approval(server: str) -> Approval:
+def _approval(proposed: Action, server: str) -> Approval:
+    wanted = WantedAction(kind=proposed.kind, paths=list(proposed.paths), as_of=proposed.as_of)
     try:
-        return Approval(server=server or None)
+        return Approval(action=wanted, server=server or None)
     except ValidationError as error:
         raise InvalidInput("that is no name of a server", field="server") from error
 

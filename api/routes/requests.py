@@ -119,12 +119,12 @@ def approve_request(
             return Answer(202, _view(connection, present), changed=False)
         kind = job_kind_for(approval.action)
         caller.principal.require(permission_for(kind))
-        number = present.ticket.number or str(present.ticket.ticket_id)
+        ticket = _ticket_number(present)
         new = services.new_job(
             approval.server_id,
             kind,
             approval.action.job_parameters(),
-            f"{caller.name} for ticket {number}",
+            f"{caller.name} for ticket {ticket}",
             run_key=present.run_key,
         )
         now = services.clock()
@@ -145,7 +145,8 @@ def approve_request(
             location,
             job.job_id,
             approval.server_id,
-            {"request_id": present.request_id, "ticket": number, "kind": job.kind.value},
+            {"request_id": present.request_id, "ticket": ticket, "kind": job.kind.value},
+            reason=f"ticket {ticket}",
         )
 
     return once(services, caller, idempotency_key, request, body).answer(prepare, approve)
@@ -177,14 +178,21 @@ def refuse_request(
         decision = Decision(caller.name, services.clock(), reason=body.reason)
         reply = reply_to(present, refusal_text(body.reason)) if body.answer else None
         refused = services.requests.refuse(connection, present, decision, reply)
+        ticket = _ticket_number(refused)
         return Answer(
             200,
             _view(connection, refused),
             subject=refused.server_id or refused.request_id,
-            facts={"request_id": refused.request_id, "why": body.reason},
+            facts={"request_id": refused.request_id, "ticket": ticket, "why": body.reason},
+            reason=f"ticket {ticket}",
         )
 
     return once(services, caller, idempotency_key, request, body).answer(lambda: None, refuse)
+
+
+def _ticket_number(request: TicketRequest) -> str:
+    """What people call the ticket by."""
+    return request.ticket.number or str(request.ticket.ticket_id)
 
 
 def _view(connection: Connection, request: TicketRequest) -> RequestDetailView:

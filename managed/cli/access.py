@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from managed.cli.connection import client
-from managed.cli.output import AsJson, console, moment, plain, print_json, print_table, say
+from managed.cli.output import (
+    AsJson,
+    Cursor,
+    Limit,
+    console,
+    moment,
+    plain,
+    print_json,
+    print_table,
+    say,
+)
 from managed.client import Document, ManagedClient
 from managed.domain.audit import AuditEntry, Deed, chain_problem
 from managed.domain.errors import EvidenceMissing, InvalidInput
@@ -42,9 +52,12 @@ def add_user(
 
 
 @users.command("list")
-def list_users(as_json: AsJson = False) -> None:
+def list_users(
+    role: Annotated[str | None, typer.Option(help="Only customer, support or admin.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the users, by e-mail address."""
-    found = list(client().items("/v1/users", limit=200))
+    found = list(client().items("/v1/users", role=role, limit=200))
     if as_json:
         print_json({"items": found})
         return
@@ -54,7 +67,7 @@ def list_users(as_json: AsJson = False) -> None:
             (u["email"], u["name"], u["role"], u["customer_id"], moment(u["disabled_at"]), u["id"])
             for u in found
         ),
-        "There are no users yet. Add one with: managed users add EMAIL NAME ROLE",
+        "There are no such users. Add one with: managed users add EMAIL NAME ROLE",
     )
 
 
@@ -116,11 +129,12 @@ def make_token(
 @tokens.command("list")
 def list_tokens(
     user: User,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
+    limit: Limit = 20,
+    cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
     """List a user's tokens, newest first; never the tokens themselves."""
-    page = client().get("/v1/tokens", user=user, limit=limit)
+    page = client().get("/v1/tokens", user=user, limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
         return
@@ -138,6 +152,7 @@ def list_tokens(
             for token in page["items"]
         ),
         "This user has no token.",
+        following=page["next"],
     )
 
 
@@ -154,13 +169,31 @@ def revoke_token(
 @audit.command("list")
 def list_entries(
     server: Annotated[str | None, typer.Option(help="Only what was done to this server.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 50,
+    actor: Annotated[
+        str | None, typer.Option(help="Only what they did; exactly as entries show it.")
+    ] = None,
+    action: Annotated[
+        str | None, typer.Option(help="Only what was done like this, such as submit_job.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only from this time on, such as 2026-11-24T02:00:00Z.")
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
     """List who did what, newest first."""
     service = client()
     subject = service.get(f"/v1/servers/{server}")["id"] if server else None
-    page = service.get("/v1/audit", subject=subject, limit=limit)
+    page = service.get(
+        "/v1/audit",
+        subject=subject,
+        actor=actor,
+        action=action,
+        since=since,
+        limit=limit,
+        cursor=cursor,
+    )
     if as_json:
         print_json(page)
         return
@@ -177,7 +210,8 @@ def list_entries(
             )
             for entry in page["items"]
         ),
-        "Nobody has changed anything yet.",
+        "There are no such entries.",
+        following=page["next"],
     )
 
 

@@ -6,16 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from managed.cli.completion import customer_names, plan_names
 from managed.cli.connection import client
 from managed.cli.output import AsJson, confirm, say
+from managed.cli.planning import Customer, Plan
 from managed.cli.servers import Name
 from managed.domain.public_keys import fingerprint
 
-Customer = Annotated[
-    str, typer.Argument(help="The customer's name or id.", autocompletion=customer_names)
-]
-Plan = Annotated[str, typer.Argument(help="The plan's name or id.", autocompletion=plan_names)]
 NewName = Annotated[str | None, typer.Option("--name", help="Another name.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 

@@ -23,12 +23,15 @@ def client(timeout: float = ANSWER_SECONDS) -> ManagedClient:
     """A client with the user's own token (MANAGED_TOKEN), else with the installation's; says who
     asks and why, for the record.
     """
-    chosen = settings()
-    address = chosen.api_url or f"http://{chosen.listen_address}:{chosen.listen_port}"
-    token = chosen.token.get_secret_value() or installation_token()
+    token = settings().token.get_secret_value() or installation_token()
     return ManagedClient(
-        address, token, requested_by=_login_name(), reason=_reason.get(), timeout=timeout
+        _address(), token, requested_by=_login_name(), reason=_reason.get(), timeout=timeout
     )
+
+
+def open_client() -> ManagedClient:
+    """A client without a token, for what everybody may read."""
+    return ManagedClient(_address(), token="")
 
 
 def installation_token() -> str:
@@ -46,6 +49,11 @@ def installation_token() -> str:
             hint="Start the service with `make serve` first, or set MANAGED_STATE_DIR. From another"
             " machine set MANAGED_API_URL and MANAGED_TOKEN.",
         ) from error
+
+
+def _address() -> str:
+    chosen = settings()
+    return chosen.api_url or f"http://{chosen.listen_address}:{chosen.listen_port}"
 
 
 def _login_name() -> str:

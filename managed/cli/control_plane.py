@@ -136,7 +136,8 @@ def _tell(restored: Restored, found: Findings) -> None:
             "",
         )
     for server in restored.in_rescue:
-        say(f"{server}: was in a rescue session; it stays as it is until `servers unrescue`.")
+        end = f"managed jobs submit {server} unrescue"
+        say(f"{server}: was in a rescue session; it stays as it is until: {end}")
     for server, count in found.newer_snapshots.items():
         say(f"{server}: {count} backups in the bucket are not on record (newer than the copy).")
     for server in found.locked_out:

@@ -10,7 +10,16 @@ import typer
 from managed.cli.completion import customer_names, server_names
 from managed.cli.connection import client
 from managed.cli.following import follow, show_job
-from managed.cli.output import AsJson, console, duration, moment, print_json, print_table
+from managed.cli.output import (
+    AsJson,
+    Cursor,
+    Limit,
+    console,
+    duration,
+    moment,
+    print_json,
+    print_table,
+)
 from managed.client import ManagedClient
 from managed.domain.errors import InvalidInput
 
@@ -41,7 +50,12 @@ def list_jobs(
     since: Annotated[
         str | None, typer.Option(help="Only from this time on, such as 2026-11-24T02:00:00Z.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
+    until: Annotated[str | None, typer.Option(help="Only before this time.")] = None,
+    requested_by: Annotated[
+        str | None, typer.Option(help="Only what they asked for; exactly as jobs show it.")
+    ] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
@@ -53,7 +67,10 @@ def list_jobs(
         status=status,
         customer=customer,
         since=since,
+        until=until,
+        requested_by=requested_by,
         limit=limit,
+        cursor=cursor,
     )
     if as_json:
         print_json(page)
@@ -74,6 +91,7 @@ def list_jobs(
             for job in page["items"]
         ),
         "There are no such jobs.",
+        following=page["next"],
     )
 
 

@@ -6,8 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
+from managed.cli.completion import customer_names
 from managed.cli.connection import client
-from managed.cli.output import AsJson, console, moment, plain, print_json, print_table
+from managed.cli.output import (
+    AsJson,
+    Cursor,
+    Limit,
+    console,
+    moment,
+    plain,
+    print_json,
+    print_table,
+)
 
 app = typer.Typer(help="Who is told of what went wrong.", no_args_is_help=True)
 
@@ -24,9 +34,14 @@ TargetId = Annotated[str, typer.Argument(metavar="ID", help="The target's id.")]
 
 
 @app.command("targets")
-def list_targets(as_json: AsJson = False) -> None:
+def list_targets(
+    customer: Annotated[
+        str | None, typer.Option(help="Only this customer's.", autocompletion=customer_names)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List who is told."""
-    found = list(client().items(_TARGETS, limit=200))
+    found = list(client().items(_TARGETS, customer=customer, limit=200))
     if as_json:
         print_json({"items": found})
         return
@@ -91,10 +106,18 @@ def list_notifications(
     status: Annotated[
         str | None, typer.Option(help="Only those that are waiting, sent or given-up.")
     ] = None,
+    customer: Annotated[
+        str | None,
+        typer.Option(help="Only what this customer's are told.", autocompletion=customer_names),
+    ] = None,
+    limit: Limit = 200,
+    cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest 200 things that were told or are to be, one for each target and incident."""
-    page = client().get("/v1/notifications", status=status, limit=200)
+    """List what was told or is to be, newest first, one for each target and incident."""
+    page = client().get(
+        "/v1/notifications", status=status, customer=customer, limit=limit, cursor=cursor
+    )
     if as_json:
         print_json(page)
         return
@@ -113,6 +136,7 @@ def list_notifications(
             for one in page["items"]
         ),
         "There is nothing to tell.",
+        following=page["next"],
     )
 
 

@@ -17,6 +17,10 @@ from managed.domain.errors import InvalidInput
 from managed.domain.text import without_controls
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Limit = Annotated[int, typer.Option(min=1, max=200, help="How many at most.")]
+Cursor = Annotated[
+    str | None, typer.Option(help="Go on after an earlier page, which ends with this.")
+]
 
 _COLOURS = {
     "succeeded": "green",
@@ -82,8 +86,16 @@ def say(document: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:
         console().print(plain(sentence), soft_wrap=True)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
-    """A plain table; `empty` is said instead when there is no row. Colours words of status."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    empty: str,
+    *,
+    following: str | None = None,
+) -> None:
+    """A plain table; `empty` is said instead when there is no row. Colours words of status.
+    `following` is the cursor of the page after this one, if there is one; standard error names it.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         # Folded, not cut: what is shown is to be read and copied.
@@ -92,6 +104,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: st
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console().print(table if table.row_count else empty)
+    if following is not None:
+        Console(stderr=True).print(plain(f"more: --cursor {following}", "dim"), soft_wrap=True)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

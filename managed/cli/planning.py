@@ -7,9 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from managed.cli.completion import server_names
+from managed.cli.completion import customer_names, plan_names, server_names
 from managed.cli.connection import client
-from managed.cli.output import AsJson, moment, print_json, print_table, say
+from managed.cli.output import (
+    AsJson,
+    Cursor,
+    Limit,
+    moment,
+    print_fields,
+    print_json,
+    print_table,
+    say,
+)
 
 customers = typer.Typer(help="Who owns servers.", no_args_is_help=True)
 plans = typer.Typer(help="What is covered.", no_args_is_help=True)
@@ -19,6 +28,16 @@ pause = typer.Typer(
     " begins.",
     no_args_is_help=True,
 )
+
+Customer = Annotated[
+    str, typer.Argument(help="The customer's name or id.", autocompletion=customer_names)
+]
+Plan = Annotated[str, typer.Argument(help="The plan's name or id.", autocompletion=plan_names)]
+OfKind = Annotated[str | None, typer.Option(help="Only those for patch or for backup.")]
+Since = Annotated[
+    str | None,
+    typer.Option(help="Only from this time on, such as 2026-11-24T02:00:00Z; a week ago."),
+]
 
 
 @customers.command("add")
@@ -33,17 +52,26 @@ def add_customer(
 
 
 @customers.command("list")
-def list_customers(as_json: AsJson = False) -> None:
+def list_customers(
+    email: Annotated[str | None, typer.Option(help="Only of exactly this address.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the customers, by name."""
-    found = list(client().items("/v1/customers", limit=200))
+    found = list(client().items("/v1/customers", email=email, limit=200))
     if as_json:
         print_json({"items": found})
         return
     print_table(
         ("name", "email", "id"),
         ((one["name"], one["email"], one["id"]) for one in found),
-        "There are no customers yet. Add one with: managed customers add NAME EMAIL",
+        "There are no such customers. Add one with: managed customers add NAME EMAIL",
     )
+
+
+@customers.command("show")
+def show_customer(customer: Customer, as_json: AsJson = False) -> None:
+    """Show one customer."""
+    _show(client().get(f"/v1/customers/{customer}"), as_json=as_json)
 
 
 @plans.command("add")
@@ -66,9 +94,12 @@ def add_plan(
 
 
 @plans.command("list")
-def list_plans(as_json: AsJson = False) -> None:
+def list_plans(
+    kind: Annotated[str | None, typer.Option(help="Only managed or unmanaged ones.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the plans, by name."""
-    found = list(client().items("/v1/plans", limit=200))
+    found = list(client().items("/v1/plans", kind=kind, limit=200))
     if as_json:
         print_json({"items": found})
         return
@@ -78,8 +109,14 @@ def list_plans(as_json: AsJson = False) -> None:
             (p["name"], p["kind"], "security" if p["only_security"] else "all", p["id"])
             for p in found
         ),
-        "There are no plans yet. Add one with: managed plans add NAME",
+        "There are no such plans. Add one with: managed plans add NAME",
     )
+
+
+@plans.command("show")
+def show_plan(plan: Plan, as_json: AsJson = False) -> None:
+    """Show one plan."""
+    _show(client().get(f"/v1/plans/{plan}"), as_json=as_json)
 
 
 @windows.command("add")
@@ -106,9 +143,19 @@ def add_window(
 
 
 @windows.command("list")
-def list_windows(as_json: AsJson = False) -> None:
+def list_windows(
+    owner: Annotated[
+        str | None, typer.Option(help="Only those of a plan, customer or server.")
+    ] = None,
+    owner_id: Annotated[
+        str | None, typer.Option(help="Only of the plan, customer or server with this id.")
+    ] = None,
+    kind: OfKind = None,
+    as_json: AsJson = False,
+) -> None:
     """List the windows with their next opening."""
-    found = list(client().items("/v1/windows", limit=200))
+    filters = {"owner": owner, "owner_id": owner_id, "kind": kind}
+    found = list(client().items("/v1/windows", limit=200, **filters))
     if as_json:
         print_json({"items": found})
         return
@@ -126,7 +173,7 @@ def list_windows(as_json: AsJson = False) -> None:
             )
             for w in found
         ),
-        "There are no windows yet: nothing starts by itself. See: managed windows add --help",
+        "There are no such windows; without one nothing starts. See: managed windows add --help",
     )
 
 
@@ -145,10 +192,13 @@ def list_missed(
     server: Annotated[
         str | None, typer.Option(help="Only this server's.", autocompletion=server_names)
     ] = None,
+    since: Since = None,
+    kind: OfKind = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the openings of the last week that started nothing, newest first, and why."""
-    found = list(client().items("/v1/missed-windows", server_id=server, limit=200))
+    """List the openings that started nothing, newest first, and why."""
+    filters = {"server_id": server, "since": since, "kind": kind}
+    found = list(client().items("/v1/missed-windows", limit=200, **filters))
     if as_json:
         print_json({"items": found})
         return
@@ -173,21 +223,18 @@ def list_surveys(
     server: Annotated[
         str | None, typer.Option(help="Only this server's.", autocompletion=server_names)
     ] = None,
+    since: Since = None,
     outcome: Annotated[
         str | None, typer.Option(help="Only these: nothing-to-do, work or unknown.")
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Of windows that opened from this time on, such as 2026-11-24T02:00:00Z; of the"
-            " last week, if nothing is said."
-        ),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 50,
+    limit: Limit = 50,
+    cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what was found on servers when their windows opened, newest first."""
-    page = client().get("/v1/surveys", server_id=server, outcome=outcome, since=since, limit=limit)
+    """List what was found on servers whose windows opened, newest first."""
+    page = client().get(
+        "/v1/surveys", server_id=server, since=since, outcome=outcome, limit=limit, cursor=cursor
+    )
     if as_json:
         print_json(page)
         return
@@ -205,6 +252,7 @@ def list_surveys(
             for one in page["items"]
         ),
         "No window has asked any server.",
+        following=page["next"],
     )
 
 
@@ -235,6 +283,13 @@ def show_pause(as_json: AsJson = False) -> None:
     since = moment(present["since"])
     said = f"Everything is paused since {since} by {present['by']}: {present['reason']}"
     say(state, said, as_json=as_json)
+
+
+def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        print_fields(found)
 
 
 def _next(window: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ import typer
 from managed.cli.connection import client
 from managed.cli.output import (
     AsJson,
+    Cursor,
+    Limit,
     console,
     moment,
     plain,
@@ -31,12 +33,18 @@ def list_requests(
     ] = None,
     server: Annotated[str | None, typer.Option(help="Only this server's.")] = None,
     customer: Annotated[str | None, typer.Option(help="Only this customer's.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
+    limit: Limit = 20,
+    cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
     """List requests, newest first."""
     page = client().get(
-        "/v1/requests", status=status, server=server, customer=customer, limit=limit
+        "/v1/requests",
+        status=status,
+        server=server,
+        customer=customer,
+        limit=limit,
+        cursor=cursor,
     )
     if as_json:
         print_json(page)
@@ -56,6 +64,7 @@ def list_requests(
             for one in page["items"]
         ),
         "There are no such requests.",
+        following=page["next"],
     )
 
 

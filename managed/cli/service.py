@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from managed.cli.connection import client
+from managed.cli.connection import open_client
 from managed.cli.output import AsJson, console, print_json, print_table, progress
 from managed.settings import settings
 
@@ -81,7 +81,7 @@ def openapi(as_json: AsJson = True) -> None:
     """Print the OpenAPI document of the service, from which clients in other languages are made.
     It is JSON in any case.
     """
-    print_json(client().get("/openapi.json"))
+    print_json(open_client().get("/openapi.json"))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -18,10 +18,14 @@ def list_snapshots(
     server: Annotated[
         str, typer.Argument(help="The server's name or id.", autocompletion=server_names)
     ],
+    verified: Annotated[
+        bool | None,
+        typer.Option("--verified/--unverified", help="Only those; or only the others."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List a server's backups, newest first. Only verified ones are restored from."""
-    found = list(client().items(f"/v1/servers/{server}/snapshots", limit=200))
+    found = list(client().items(f"/v1/servers/{server}/snapshots", verified=verified, limit=200))
     if as_json:
         print_json({"items": found})
         return
@@ -38,5 +42,5 @@ def list_snapshots(
             )
             for snapshot in found
         ),
-        f"{server} has no backup yet. Take one with: managed jobs submit {server} backup",
+        f"{server} has no such backup. Take one with: managed jobs submit {server} backup",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import Any
 
 import structlog
@@ -22,8 +23,15 @@ log = structlog.get_logger()
 PATIENCE_SECONDS = 4.0
 _IDLE_SECONDS = 1.0
 _SERVED_AT = "served_at"
-# A number of our own: PostgreSQL's advisory locks have no names.
-_MIGRATIONS_LOCK = 0x6D616E61676564
+
+
+class Turn(IntEnum):
+    """What one transaction at a time does. Numbers of our own: PostgreSQL's advisory locks have no
+    names.
+    """
+
+    MIGRATION = 0x6D616E61676564
+    NOTIFICATION_TARGET = 0x6D616E61676565
 
 
 class DatabaseUnavailable(Unavailable):
@@ -109,15 +117,15 @@ def migrate(engine: Engine) -> None:
     """
     with writing(engine) as connection:
         take_time(connection)
-        _wait_for_other_migrations(connection)
+        wait_for_turn(connection, Turn.MIGRATION)
         if not is_ahead(connection):
             upgrade(connection)
 
 
-def _wait_for_other_migrations(connection: Connection) -> None:
+def wait_for_turn(connection: Connection, turn: Turn) -> None:
     """Until this transaction ends nobody else passes here. SQLite has one writer anyway."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATIONS_LOCK})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": turn.value})
 
 
 def take_time(connection: Connection) -> None:

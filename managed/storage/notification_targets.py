@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, Row, delete, insert, select
 
 from managed.domain.errors import AlreadyExists, Conflict, NotFound
 from managed.domain.notifications import MOST_TARGETS, Occasion, Target, TargetKind
-from managed.storage.database import reading
+from managed.storage.database import Turn, reading, wait_for_turn
 from managed.storage.tables import notification_targets
 
 
@@ -22,6 +22,7 @@ class NotificationTargets:
         AlreadyExists when this address has been added for the same customer, or for the staff;
         Conflict when that one has as many as there may be.
         """
+        wait_for_turn(connection, Turn.NOTIFICATION_TARGET)
         present = _of_owner(connection, target.customer_id)
         for one in present:
             if (one.kind, one.address) == (target.kind, target.address):

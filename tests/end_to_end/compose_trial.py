@@ -1,5 +1,6 @@
 """docker-compose.yml for real: images built, everything up on a Docker engine of our own, a server
-enrolled and backed up through the gateway, the workers replaced meanwhile, everything taken down.
+enrolled and backed up through the gateway, the workers replaced meanwhile, the control plane
+restored from a copy of itself, everything taken down.
 
 `python -m tests.end_to_end.compose_trial`, as root; needs docker.io, docker-compose and mmdebstrap.
 The images are built by an engine in the host's network. The service runs in a network namespace of
@@ -138,7 +139,8 @@ class Compose:
 
     def __init__(self, engine: DockerEngine, secrets: Path) -> None:
         self._engine = engine
-        self._environment = {"MANAGED_SECRETS": str(secrets)}
+        # The clock's pause between two looks stands for the settings that are handed on.
+        self._environment = {"MANAGED_SECRETS": str(secrets), "MANAGED_POLL_SECONDS": "0.5"}
 
     def run(self, *arguments: str) -> str:
         command = ("docker-compose", "--project-name", PROJECT, *arguments)
@@ -183,8 +185,10 @@ def trial() -> None:
                 )
                 say(f"{part} is healthy")
             require_no_secret_shown(compose, secrets)
+            require_settings_handed_on(compose)
             with cell(compose.gateway_of_network()) as server:
                 work(compose, server)
+            restore(compose)
         finally:
             say("down")
             compose.run("down", "--volumes")
@@ -196,6 +200,14 @@ def require_no_secret_shown(compose: Compose, secrets: Path) -> None:
     names = ("postgres_password", "broker_password", "s3_access_key", "s3_secret_key")
     assert not [name for name in names if (secrets / name).read_text() in shown]
     say("no secret is in what Docker shows")
+
+
+def require_settings_handed_on(compose: Compose) -> None:
+    """What is set here is set in a part, and what is not is not, not even empty."""
+    given = compose.run("exec", "-T", "clock", "env").splitlines()
+    assert "MANAGED_POLL_SECONDS=0.5" in given
+    assert not [line for line in given if line.startswith("MANAGED_RESEND_SECONDS")]
+    say("settings are handed on")
 
 
 @contextmanager
@@ -249,6 +261,28 @@ def replace_while_at_work(compose: Compose, client: ManagedClient, part: str, jo
     wait_until(
         lambda: compose.is_healthy(part), timeout=_UP_SECONDS, what=f"the new {part} is healthy"
     )
+
+
+def restore(compose: Compose) -> None:
+    """The control plane from a copy of itself, by the commands of the guide."""
+    command = ("exec", "-T", "api", "managed")
+    taken = json.loads(compose.run(*command, "backup-self", "--json"))
+    compose.run(*command, "audit", "verify")
+    say("a copy was taken, and the audit log verified")
+    parts = ("gateway", "api", "worker-1", "worker-2", "clock")
+    compose.run("stop", *parts)
+    restoring = ("run", "--rm", "-T", "migrate", "managed", "restore-self")
+    restored = json.loads(compose.run(*restoring, "--replace", "--yes", "--json"))
+    assert restored["manifest"]["name"] == taken["name"], restored
+    compose.run("up", "--detach", "--no-build")
+    for part in parts:
+        wait_until(
+            lambda part=part: compose.is_healthy(part),  # type: ignore[misc]
+            timeout=_UP_SECONDS,
+            what=f"{part} is healthy after the restore",
+        )
+    assert json.loads(compose.run(*command, "pause", "show", "--json"))["pause"]
+    say("restored from the copy, and paused")
 
 
 def submit(client: ManagedClient, kind: str) -> str:

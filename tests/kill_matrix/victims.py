@@ -108,8 +108,11 @@ def _is_supervisor(argv: list[bytes]) -> bool:
 
 
 def _is_ssh_session(argv: list[bytes]) -> bool:
-    """sshd shows its state in its title; the one that listens is no session."""
-    return argv[0].startswith(b"sshd: ") and b"[listener]" not in argv[0]
+    """sshd shows its state in its title; the one that listens is no session. A process that has
+    just ended has no title.
+    """
+    title = argv[0] if argv else b""
+    return title.startswith(b"sshd: ") and b"[listener]" not in title
 
 
 def _kill(pids: Sequence[int]) -> int:

@@ -34,16 +34,15 @@ _LEFT_OUT = (
     "site-packages/ansible_collections",
 )
 _COMMAND = re.compile(r"^# (.+)$", re.MULTILINE)
-_FOLDER = "/opt/managed-1"
 _PACKAGES = "libvirt0 tzdata"
 _SECONDS = 300.0
 
 
-def guide_commands() -> list[str]:
-    """What the guide has an operator type."""
+def guide_commands(heading: str = "With systemd", block: int = 0) -> list[str]:
+    """What a block of this section of the guide has an operator type."""
     guide = (REPOSITORY / "docs" / "guides" / "operations.md").read_text()
-    section = guide.partition("## With systemd\n")[2].partition("\n## ")[0]
-    return _COMMAND.findall(section.split("```")[1])
+    section = guide.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return _COMMAND.findall(section.split("```")[2 * block + 1])
 
 
 @dataclass(frozen=True)
@@ -98,21 +97,29 @@ def install(host: SystemdHost, settings: Mapping[str, str], secrets: Mapping[str
     `secrets` files by their name.
     """
     host.run(f"apt-get update -q && apt-get install -qy --no-install-recommends {_PACKAGES}")
-    host.run(f"mkdir {_FOLDER}")
-    for command in guide_commands():
-        if command.startswith("git clone"):
-            host.run(f"ln -sfn {_FOLDER} /opt/managed")
-            _bring_program(host)
-        elif "images.build restic" in command:
-            folder = _root(host) / "built" / "restic"
-            folder.mkdir(parents=True)
-            subprocess.run(["cp", "-p", str(restic_binary()), str(folder / "restic")], check=True)
-        elif command.startswith("systemctl enable"):
-            break
-        else:
-            host.run(f"cd {_FOLDER}; {command}")
+    commands = guide_commands()
+    starting = next(i for i, line in enumerate(commands) if line.startswith("systemctl enable"))
+    for command in commands[:starting]:
+        carry_out(host, command, "/opt/managed-1")
     _adapt(host, settings, secrets)
     host.run("systemctl daemon-reload")
+
+
+def carry_out(host: SystemdHost, command: str, folder: str) -> None:
+    """A line of the guide, in the folder of the version that is installed; what it would fetch is
+    brought along.
+    """
+    if command.startswith("git clone"):
+        host.run(f"mkdir -p {folder}")
+        _bring_program(host, folder)
+        if "ln -sfn" in command:
+            host.run(f"ln -sfn {folder} /opt/managed")
+    elif "images.build restic" in command:
+        built = _in_cell(host, folder) / "built" / "restic"
+        built.mkdir(parents=True)
+        subprocess.run(["cp", "-p", str(restic_binary()), str(built / "restic")], check=True)
+    else:
+        host.run(f"mkdir -p {folder}; cd {folder}; {command}")
 
 
 def start(host: SystemdHost) -> None:
@@ -121,31 +128,31 @@ def start(host: SystemdHost) -> None:
     host.run(command)
 
 
-def _root(host: SystemdHost) -> Path:
-    return host.cell.root_dir / _FOLDER.lstrip("/")
+def _in_cell(host: SystemdHost, folder: str) -> Path:
+    return host.cell.root_dir / folder.lstrip("/")
 
 
-def _bring_program(host: SystemdHost) -> None:
+def _bring_program(host: SystemdHost, folder: str) -> None:
     """The program and its Python packages, put right for where they are now by `make setup`'s own
     script.
     """
-    target = _root(host)
+    target = _in_cell(host, folder)
     files = [*_PROGRAM, *(file.name for file in REPOSITORY.glob("requirements*.txt"))]
     _copy(REPOSITORY, files, target)
-    host.run(f"python3 -m venv --without-pip {_FOLDER}/.venv")
+    host.run(f"python3 -m venv --without-pip {folder}/.venv")
     environment = Path(sys.prefix)
     _copy(environment, ["lib"], target / ".venv")
     for program in _programs(environment / "bin"):
         text = program.read_bytes()
         first, newline, rest = text.partition(b"\n")
         if first.startswith(b"#!") and b"python" in first:
-            text = f"#!{_FOLDER}/.venv/bin/python".encode() + newline + rest
+            text = f"#!{folder}/.venv/bin/python".encode() + newline + rest
         copy = target / ".venv" / "bin" / program.name
         copy.write_bytes(text)
         copy.chmod(0o755)
-    wheels = _fetch_missing(host, target)
+    wheels = _fetch_missing(host, folder)
     host.run(
-        f"cd {_FOLDER}; SKIP_APT=1 PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} scripts/bootstrap.sh"
+        f"cd {folder}; SKIP_APT=1 PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} scripts/bootstrap.sh"
         " || { tail -n 20 var/log/setup.log; exit 1; }"
     )
 
@@ -164,14 +171,14 @@ def _programs(folder: Path) -> Iterator[Path]:
         yield folder / name
 
 
-def _fetch_missing(host: SystemdHost, target: Path) -> str:
+def _fetch_missing(host: SystemdHost, folder: str) -> str:
     """A folder in the cell with the packages that its Python needs and this one, a bit newer or
     older, does not; this host knows how it reaches its registry.
     """
     version = host.run("python3 -c 'import platform; print(platform.python_version())'").strip()
     there = {**default_environment(), "python_full_version": version}
-    folder = target / "wheels"
-    folder.mkdir()
+    wheels = _in_cell(host, folder) / "wheels"
+    wheels.mkdir()
     missing = [
         f"{wanted.name}{wanted.specifier}"
         for wanted in _locked(REPOSITORY / "requirements.txt")
@@ -180,8 +187,8 @@ def _fetch_missing(host: SystemdHost, target: Path) -> str:
     if missing:
         options = ("-q", "--no-deps", "--only-binary=:all:", "--python-version", version)
         pip = (sys.executable, "-m", "pip", "download", *options)
-        subprocess.run([*pip, "-d", str(folder), *missing], check=True)
-    return f"{_FOLDER}/wheels"
+        subprocess.run([*pip, "-d", str(wheels), *missing], check=True)
+    return f"{folder}/wheels"
 
 
 def _locked(file: Path) -> list[Requirement]:

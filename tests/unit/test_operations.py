@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pydantic import SecretStr
 
 from api.metrics import Metrics
 from managed.domain.copies import SelfBackupState
+from managed.domain.jobs import HELD_IN_A_PAUSE, JobKind
 from managed.domain.secrets import Secret
 from managed.settings import MAY_STAND_IN_A_FILE, Settings
 from managed.storage.numbers import BackupNumbers, Numbers
@@ -46,6 +46,14 @@ def test_the_guide_has_every_setting_with_its_default() -> None:
     }
     in_files = {name for name, (_, text) in shown.items() if text.startswith("*file*")}
     assert in_files == MAY_STAND_IN_A_FILE
+
+
+def test_the_guide_says_which_jobs_a_pause_holds() -> None:
+    guide = (ROOT / "docs" / "guides" / "windows.md").read_text()
+    rows = re.findall(r"^\| (`[a-z`, -]+`) \| (.*) \|$", guide, re.MULTILINE)
+    said = {kind: text for kinds, text in rows for kind in re.findall(r"`([a-z-]+)`", kinds)}
+    assert set(said) == set(JobKind)
+    assert {kind for kind, text in said.items() if "refused" in text} == HELD_IN_A_PAUSE
 
 
 def told_metrics() -> set[str]:
@@ -117,9 +125,13 @@ def unit_settings(text: str) -> set[str]:
     return set(re.findall(r"MANAGED_(\w+)=", text))
 
 
-def test_units_and_compose_file_set_only_what_is_a_setting() -> None:
-    known = {name.upper() for name in Settings.model_fields}
-    known |= {f"{name.upper()}_FILE" for name in MAY_STAND_IN_A_FILE}
+def variables(name: str) -> set[str]:
+    """Those by which the setting can be given, without their prefix."""
+    return {name.upper(), *([f"{name.upper()}_FILE"] if name in MAY_STAND_IN_A_FILE else [])}
+
+
+def test_units_and_compose_files_set_only_what_is_a_setting() -> None:
+    known = set().union(*map(variables, Settings.model_fields))
     for file in (ROOT / "deploy" / "systemd").iterdir():
         assert not unit_settings(file.read_text()) - known, file.name
     assert not unit_settings((ROOT / "Dockerfile").read_text()) - known
@@ -129,9 +141,58 @@ def test_units_and_compose_file_set_only_what_is_a_setting() -> None:
         assert not set_there - known - {"FORWARDED_ALLOW_IPS"}, name
 
 
-def compose() -> Mapping[str, Any]:
-    document: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    return document
+NOT_FOR_CONTAINERS = {
+    *("api_url", "token"),  # the command line's, on other machines
+    *("listen_port", "gateway_socket"),  # within a container nothing else listens
+    # Nodes' and the lab's: virtual machines, and what they are made of.
+    *("images_dir", "libvirt_uri", "acceleration", "debian_mirror", "debian_security_mirror"),
+    *("apt_proxy", "lab_apt_proxy"),
+}
+
+
+OF_ONE_PART = {
+    "listen_address": "api",
+    "gateway_listen": "gateway",
+    "gateway_certificate_file": "gateway",
+    "gateway_key_file": "gateway",
+}
+PARTS = ("migrate", "api", "worker-1", "worker-2", "clock")
+
+
+@pytest.mark.parametrize("name", [n for n in Settings.model_fields if n not in NOT_FOR_CONTAINERS])
+def test_compose_sets_a_setting_of_the_service_or_hands_it_on(name: str) -> None:
+    of_image = unit_settings((ROOT / "Dockerfile").read_text().partition("\nENV ")[2])
+    for part in (OF_ONE_PART[name],) if name in OF_ONE_PART else PARTS:
+        of_part = {
+            key.removeprefix("MANAGED_") for key in compose()["services"][part]["environment"]
+        }
+        assert variables(name) & (of_part | of_image), part
+
+
+def test_the_command_line_on_a_host_of_units_has_what_a_unit_has() -> None:
+    folder = ROOT / "deploy" / "systemd"
+    unit = (folder / "managed-migrate.service").read_text()
+    secrets = re.findall(r"^LoadCredential=(\w+):/etc/managed/secrets/\1$", unit, re.MULTILINE)
+    command = (folder / "managed-command").read_text()
+    assert secrets
+    assert f"for name in {' '.join(secrets)}; do" in command
+
+
+def test_without_its_second_file_compose_needs_nothing_that_is_elsewhere() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert not {"postgres", "valkey", "s3"} & set(services)
+    for name, service in services.items():
+        assert not set(service["depends_on"]) - set(services), name
+
+
+def compose() -> dict[str, Any]:
+    """What Compose makes of its two files, as far as it matters here."""
+    merged: dict[str, Any] = {"services": {}}
+    for name in ("docker-compose.yml", "docker-compose.override.yml"):
+        document = yaml.safe_load((ROOT / name).read_text())
+        for service, described in document["services"].items():
+            merged["services"].setdefault(service, {}).update(described)
+    return merged
 
 
 @pytest.mark.parametrize("name", list(compose()["services"]))

@@ -140,6 +140,9 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("POST", "/v1/plans"): {"name": "another"},
 }
 
+# Which field of a list's items is a server's id, where it is called otherwise.
+SERVER_IN: Final = {"/v1/servers": "id", "/v1/windows": "owner_id"}
+
 
 @dataclass(frozen=True)
 class Member:
@@ -187,7 +190,7 @@ class World:
             "{snapshot_id}": lambda: (
                 self.bench.installation.catalogue.of_server(self.server.server_id)[0].snapshot_id
             ),
-            "{session_id}": self.session,
+            "{session_id}": lambda: self.session(self.server),
             "{customer}": lambda: self.anna.customer_id,
             "{plan}": self.new_plan,
             "{window_id}": self.new_window,
@@ -207,16 +210,16 @@ class World:
         with TestClient(self.bench.app, headers=self.bench.headers) as operator:
             return str(operator.post("/v1/notification-targets", json=body).json()["id"])
 
-    def session(self) -> str:
+    def session(self, server: Server) -> str:
         """One that has ended, so that the server can have jobs."""
         sessions = self.bench.installation.sessions
-        found = sessions.find(server_id=self.server.server_id)
+        found = sessions.find(server_id=server.server_id)
         if found:
             return found[0].session_id
-        job = self.bench.installation.queue.find(server_id=self.server.server_id)[0]
+        job = self.bench.installation.queue.find(server_id=server.server_id)[0]
         made = RescueSession(
             str(uuid.uuid4()),
-            self.server.server_id,
+            server.server_id,
             job.job_id,
             "ssh-ed25519 AAAA",
             ServerStatus.ACTIVE,
@@ -235,16 +238,17 @@ class World:
         with TestClient(self.bench.app, headers=self.bench.headers) as operator:
             for window in operator.get("/v1/windows").json()["items"]:
                 operator.delete(f"/v1/windows/{window['id']}")
-            made = operator.post(
-                "/v1/windows",
-                json={
-                    "owner": "server",
-                    "owner_id": self.server.name,
-                    "job_kind": "patch",
-                    "rule": "FREQ=DAILY",
-                },
-            )
-            return str(made.json()["id"])
+        return self.add_window(self.server)
+
+    def add_window(self, server: Server) -> str:
+        body = {
+            "owner": "server",
+            "owner_id": server.name,
+            "job_kind": "patch",
+            "rule": "FREQ=DAILY",
+        }
+        with TestClient(self.bench.app, headers=self.bench.headers) as operator:
+            return str(operator.post("/v1/windows", json=body).json()["id"])
 
 
 @pytest.fixture
@@ -359,22 +363,32 @@ def test_a_token_without_the_scope_opens_no_route(world: World, api: TestClient)
             assert ask(api, world, route, world.token(joe.user, scopes=others)) == 403, route
 
 
-def test_lists_hold_what_is_the_customers_own(world: World, api: TestClient) -> None:
-    world.new_window()
-    for name, server in (("customer", world.server), ("other", world.other)):
+def test_nothing_that_customers_may_ask_for_is_without_an_owner() -> None:
+    loose = [route for route, (_, tenant) in ROUTES.items() if tenant is Tenant.NONE]
+    assert [route for route in loose if ROUTES[route][0] in CUSTOMER] == []
+
+
+@pytest.mark.parametrize(
+    "route", [route for route, (_, tenant) in ROUTES.items() if tenant is Tenant.LIST]
+)
+def test_lists_hold_what_is_the_customers_own(
+    world: World, api: TestClient, route: tuple[str, str]
+) -> None:
+    """Each customer has a server with one of everything that there are lists of."""
+    method, path = route
+    for server in (world.server, world.other):
+        world.add_window(server)
+        world.session(server)
+
+    def servers_seen_by(name: str) -> set[str]:
         headers = world.members[name].headers
+        answer = api.request(method, path, json=BODIES.get(route), headers=headers)
+        assert answer.status_code == 200, answer.text
+        return {item[SERVER_IN.get(path, "server_id")] for item in answer.json()["items"]}
 
-        def items(path: str, headers: dict[str, str] = headers) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = api.get(path, headers=headers).json()["items"]
-            return found
-
-        assert [one["id"] for one in items("/v1/servers")] == [server.server_id]
-        assert {one["server_id"] for one in items("/v1/jobs")} == {server.server_id}
-        assert {one["server_id"] for one in items("/v1/missed-windows")} == {server.server_id}
-        assert {one["server_id"] for one in items("/v1/surveys")} == {server.server_id}
-        assert len(items("/v1/windows")) == (1 if name == "customer" else 0)
-    staff = world.members["support"].headers
-    assert len(api.get("/v1/servers", headers=staff).json()["items"]) == 2
+    assert servers_seen_by("customer") == {world.server.server_id}
+    assert servers_seen_by("other") == {world.other.server_id}
+    assert servers_seen_by("support") == {world.server.server_id, world.other.server_id}
 
 
 def test_what_is_anothers_is_answered_as_what_does_not_exist(world: World, api: TestClient) -> None:

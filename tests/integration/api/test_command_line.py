@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from fastapi.testclient import TestClient
+from typer.main import get_command
 
-from managed.cli import REFUSED, run
+from managed.cli import REFUSED, app, run
 from managed.client import ManagedClient
+from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.windows import Opening
 from managed.settings import settings
+from managed.storage.windows import MissedWindow
 from managed.wiring import utc_now
 from tests.integration.api.conftest import ApiBench
+from tests.unit.cli.test_command_line import commands as every_command
 
 Managed = Callable[..., Any]
 
@@ -140,3 +145,146 @@ def test_windows_and_the_pause_are_set_and_shown(
     assert run(["jobs", "submit", "shop", "backup"]) == REFUSED
     assert "managed pause end" in capsys.readouterr().err
     assert managed("pause", "end") == {"pause": None}
+
+
+# Lists of the API, and the command that shows each.
+LISTS: Final = {
+    "/v1/servers": "servers list",
+    "/v1/servers/{server}/snapshots": "snapshots list",
+    "/v1/servers/{server}/snapshots/{snapshot_id}/paths": "snapshots paths",
+    "/v1/rescue-sessions": "rescues list",
+    "/v1/jobs": "jobs list",
+    "/v1/requests": "requests list",
+    "/v1/customers": "customers list",
+    "/v1/plans": "plans list",
+    "/v1/windows": "windows list",
+    "/v1/missed-windows": "windows missed",
+    "/v1/surveys": "windows surveys",
+    "/v1/nodes": "nodes list",
+    "/v1/users": "users list",
+    "/v1/tokens": "tokens list",
+    "/v1/notification-targets": "notifications targets",
+    "/v1/notifications": "notifications list",
+    "/v1/audit": "audit list",
+}
+# What the command line calls otherwise; it names a server where the API takes a subject's id.
+OTHERWISE: Final = {"server_id": "server", "subject": "server", "open": "all"}
+# These lists grow without end: a page at a time is shown. Of the others all is. What tells one item
+# from another.
+PAGED: Final = {
+    "audit list": "number",
+    "jobs list": "id",
+    "notifications list": "id",
+    "requests list": "id",
+    "tokens list": "id",
+    "windows surveys": "starts_at",
+}
+
+
+def test_every_list_and_filter_of_the_api_is_on_the_command_line(bench: ApiBench) -> None:
+    listed = {
+        path: {one["name"] for one in methods["get"]["parameters"] if one["in"] == "query"}
+        for path, methods in bench.app.openapi()["paths"].items()
+        if any(one["name"] == "cursor" for one in methods.get("get", {}).get("parameters", ()))
+    }
+    assert set(listed) == set(LISTS)
+    commands = {" ".join(path): command for path, command in every_command(get_command(app))}
+    for path, filters in listed.items():
+        name = LISTS[path]
+        texts = [text for one in commands[name].params for text in (*one.opts, one.name)]
+        options = {text.removeprefix("--").replace("-", "_") for text in texts}
+        wanted = filters if name in PAGED else filters - {"limit", "cursor"}
+        missing = {one for one in wanted if OTHERWISE.get(one, one) not in options}
+        assert missing == set(), name
+
+
+def test_who_has_seen_a_page_is_told_how_to_go_on(
+    bench: ApiBench, api: TestClient, managed: Managed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kim = managed("users", "add", "kim@example.org", "Kim", "support")
+    target = {"kind": "webhook", "address": "https://hooks.invalid/managed"}
+    assert api.post("/v1/notification-targets", json=target).status_code == 201
+    server = bench.add_server()
+    for number in range(3):
+        bench.end_job(bench.add_job(server), JobStatus.FAILED)
+        bench.add_request(server)
+        managed("tokens", "make", kim["email"], f"laptop {number}")
+        opens = utc_now() - timedelta(hours=number)
+        bench.add_survey(server, Opening(opens, opens + timedelta(hours=1)))
+    for name, key in PAGED.items():
+        command = [*name.split(), *([kim["email"]] if name == "tokens list" else [])]
+        whole = [one[key] for one in managed(*command)["items"]]
+        assert len(whole) >= 3, name
+        seen: list[Any] = []
+        cursor: list[str] = []
+        while True:
+            page = managed(*command, "--limit", "2", *cursor)
+            seen += [one[key] for one in page["items"]]
+            assert run([*command, "--limit", "2", *cursor]) == 0
+            said = capsys.readouterr().err
+            if page["next"] is None:
+                assert "more" not in said
+                break
+            assert said.endswith(f"more: --cursor {page['next']}\n")
+            cursor = ["--cursor", page["next"]]
+        assert seen == whole, name
+
+
+def test_lists_are_narrowed(bench: ApiBench, managed: Managed) -> None:
+    server = bench.add_server()
+    old = bench.add_job(server)
+    bench.end_job(old)
+    middle = utc_now().isoformat()
+    new = bench.add_job(server)
+    opening = Opening(utc_now() - timedelta(hours=2), utc_now() - timedelta(hours=1))
+    missed = MissedWindow(server.server_id, JobKind.PATCH, opening, "it was off", utc_now())
+    bench.installation.windows.record_missed([missed])
+    blog = bench.add_server("blog")
+    for is_verified in (True, False):
+        bench.add_snapshot(blog, utc_now(), verified=is_verified)
+    anna = managed("customers", "add", "Anna", "anna@example.org")
+    plan = managed("plans", "add", "plus")
+    managed("users", "add", "kim@example.org", "Kim", "support")
+    later = (utc_now() + timedelta(hours=1)).isoformat()
+
+    def found(*words: str) -> int:
+        return len(managed(*words)["items"])
+
+    def ids(*words: str) -> list[str]:
+        return [job["id"] for job in managed("jobs", "list", "--server", "shop", *words)["items"]]
+
+    assert ids("--until", middle) == [old.job_id]
+    assert ids("--since", middle, "--requested-by", "a test") == [new.job_id]
+    assert ids("--requested-by", "nobody") == []
+    (entry,) = managed("audit", "list", "--action", "add_user")["items"]
+    assert found("audit", "list", "--actor", entry["actor"], "--since", middle) == 3
+    assert found("audit", "list", "--actor", "nobody") == 0
+    assert found("audit", "list", "--since", later) == 0
+    assert found("snapshots", "list", "blog", "--verified") == 1
+    assert found("snapshots", "list", "blog", "--unverified") == 1
+    assert found("snapshots", "list", "blog") == 2
+    assert found("windows", "missed", "--kind", "patch", "--since", middle) == 1
+    assert found("windows", "missed", "--kind", "backup") == 0
+    assert found("windows", "missed", "--since", later) == 0
+    assert found("users", "list", "--role", "support") == 1
+    assert found("users", "list", "--role", "admin") == 0
+    assert found("plans", "list", "--kind", "unmanaged") == 0
+    assert found("customers", "list", "--email", "bea@example.org") == 0
+    managed("windows", "add", "plan", "plus", "patch", "FREQ=DAILY")
+    assert found("windows", "list", "--owner", "plan", "--owner-id", plan["id"]) == 1
+    assert found("windows", "list", "--kind", "backup") == 0
+    assert found("notifications", "targets", "--customer", "Anna") == 0
+    assert managed("customers", "show", "Anna") == anna
+    assert managed("plans", "show", plan["id"]) == plan
+
+
+def test_a_customer_and_a_plan_are_shown(
+    managed: Managed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    managed("customers", "add", "Anna", "anna@example.org")
+    managed("plans", "add", "plus", "--only-security")
+    assert run(["customers", "show", "Anna"]) == run(["plans", "show", "plus"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "email anna@example.org" in said
+    assert "only_security True" in said
+    assert run(["plans", "show", "none"]) == REFUSED

@@ -434,10 +434,23 @@ def test_a_request_is_read_and_approved_once(night: Night, api: TestClient) -> N
     assert len(night.bench.sent) == 1
     entry = api.get("/v1/audit", params={"subject": night.annas.server_id}).json()["items"][0]
     assert (entry["actor"], entry["action"]) == ("kim@example.org", "approve_request")
+    assert entry["reason"] == "ticket 4710"
     decided = kim.get(path).text
     assert f'href="/panel/jobs/{job["id"]}"' in decided
     assert "The ticket is answered when the job has ended." in decided
     assert "<form" not in decided.split("<main", 1)[1]
+
+
+def test_what_a_colleague_has_approved_otherwise_is_nobody_elses_click(
+    night: Night, api: TestClient
+) -> None:
+    other = {"action": {"kind": "patch"}}
+    assert api.post(f"/v1/requests/{night.asked}/approve", json=other).status_code == 202
+    fields = {"csrf": night.support.csrf(), "key": "k"}
+    late = night.support.post(f"/panel/requests/{night.asked}/approve", fields)
+    assert late.status_code == 409
+    assert "approved with another action" in late.text
+    assert len(night.bench.sent) == 1
 
 
 def test_a_request_is_refused_with_what_the_sender_reads(night: Night, api: TestClient) -> None:
@@ -453,6 +466,9 @@ def test_a_request_is_refused_with_what_the_sender_reads(night: Night, api: Test
     found = api.get(f"/v1/requests/{night.asked}").json()
     assert (found["status"], found["decision"]["by"]) == ("refused", "kim@example.org")
     assert reason in found["reply"]["text"]
+    entry = api.get("/v1/audit", params={"action": "refuse_request"}).json()["items"][0]
+    assert (entry["actor"], entry["reason"]) == ("kim@example.org", "ticket 4710")
+    assert entry["data"] == {"request_id": night.asked, "ticket": "4710", "why": reason}
     decided = kim.get(path).text
     assert "is about to be sent" in decided
     late = kim.post(f"{path}/approve", {**fields, "key": "another"})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from managed.domain.errors import Paused
 from managed.domain.jobs import JobKind
 from managed.domain.windows import Opening
 from managed.storage.windows import MissedWindow
@@ -164,7 +166,22 @@ def test_what_surveys_have_found_is_told_with_its_evidence(
     assert api.get("/v1/surveys", params={"outcome": "odd"}).status_code == 422
 
 
-def test_in_a_pause_only_urgent_jobs_are_taken(bench: ApiBench, api: TestClient) -> None:
+URGENT = {"rescue", "unrescue", "restore", "restore-files", "power", "delete"}
+
+
+@pytest.mark.parametrize("kind", list(JobKind))
+def test_in_a_pause_only_urgent_jobs_are_taken(
+    bench: ApiBench, api: TestClient, kind: JobKind
+) -> None:
+    server = bench.add_server()
+    made(api, "/v1/pause", {"reason": "a bad kernel"})
+    new = bench.installation.new_job(server.server_id, kind, {}, "kim")
+    taken = nullcontext() if kind in URGENT else pytest.raises(Paused, match="a bad kernel")
+    with taken:
+        assert bench.installation.queue.submit(new, utc_now()).kind is kind
+
+
+def test_a_pause_is_begun_once_is_shown_refuses_and_ends(bench: ApiBench, api: TestClient) -> None:
     bench.add_server()
     assert api.get("/v1/pause").json() == {"pause": None}
     pause = made(api, "/v1/pause", {"reason": "a bad kernel"})

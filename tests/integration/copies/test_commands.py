@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from managed.cli import REFUSED, run
+from managed.domain.rescue import RescueSession
 from managed.domain.secrets import Secret, SecretPurpose
 from managed.domain.snapshots import account_of
 from managed.drivers.s3 import S3Settings
@@ -18,7 +19,7 @@ from managed.lab.service import only_service
 from managed.settings import settings
 from managed.storage.vault import SealedVault, load_master_key
 from managed.wiring import open_installation, prepare_installation
-from tests.support.jobs import JobBench
+from tests.support.jobs import START, JobBench
 
 pytestmark = pytest.mark.integration
 PASSWORD = Secret("p" * 40)
@@ -73,6 +74,19 @@ def second(first: Path, tmp_path: Path) -> Path:
     return keys.parent
 
 
+def put_into_rescue(name: str) -> None:
+    """As a rescue job leaves the server of this name."""
+    installation = open_installation(settings())
+    server = installation.inventory.named(name)
+    assert server is not None
+    job_id = installation.queue.find()[0].job_id
+    session = RescueSession(
+        "s-1", server.server_id, job_id, "ssh-ed25519 AAAA", server.status, START
+    )
+    installation.sessions.open(session)
+    installation.database.dispose()
+
+
 @pytest.fixture
 def managed(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     def command(*arguments: str) -> Any:
@@ -115,6 +129,7 @@ def test_from_one_machine_to_a_fresh_one(
 def test_what_people_read_says_what_to_do(
     second: Path, use: Use, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    put_into_rescue("2")
     assert run(["backup-self"]) == 0
     assert "Keep that key elsewhere" in capsys.readouterr().out
     assert run(["backup-self", "--list"]) == 0
@@ -123,6 +138,8 @@ def test_what_people_read_says_what_to_do(
     assert run(["restore-self"]) == 0
     said = capsys.readouterr().out
     assert "had not begun" in said
+    assert "2: was in a rescue session" in said
+    assert "managed jobs submit 2 unrescue" in said
     assert "managed pause end" in said
 
 

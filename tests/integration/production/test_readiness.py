@@ -18,6 +18,7 @@ from managed.domain.errors import BrokerUnavailable
 from managed.settings import Settings
 from managed.storage.database import writing
 from managed.wiring import Installation, open_installation, prepare_installation
+from tests.support.postgres import postgres_cluster
 from tests.support.storage import Storage, storage
 
 pytestmark = pytest.mark.integration
@@ -131,6 +132,21 @@ def test_each_part_that_is_away_is_named_in_words_that_give_nothing_away(alone: 
         alone.installation.settings.s3_bucket,
     )
     assert not [secret for secret in told if secret in answer.text]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_database_that_is_away_is_named_and_comes_back(place: Storage, tmp_path: Path) -> None:
+    with postgres_cluster("-c fsync=off") as cluster:
+        settings = settings_for(place, tmp_path).model_copy(update={"database_url": cluster.url})
+        for bench in bench_of(settings):
+            assert bench.parts() == ALL_WELL
+            cluster.stop()
+            assert bench.parts() == ALL_WELL | {"database": "The database does not answer"}
+            answer = bench.client.get("/readyz")
+            assert answer.json()["detail"] == "not ready: database"
+            assert str(cluster.directory) not in answer.text
+            cluster.start()
+            assert bench.parts() == ALL_WELL
 
 
 @pytest.mark.usefixtures("fresh")

@@ -7,6 +7,7 @@ The tests are one story and run in their order: each finds the service up and le
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,7 +26,16 @@ from tests.support.postgres import PostgresCluster, postgres_cluster
 from tests.support.redis import redis
 from tests.support.runtime import short_directory
 from tests.support.storage import s3_bucket
-from tests.support.systemd_host import RELEASES, Address, SystemdHost, install, start
+from tests.support.systemd_host import (
+    RELEASES,
+    REPOSITORY,
+    Address,
+    SystemdHost,
+    carry_out,
+    guide_commands,
+    install,
+    start,
+)
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -233,3 +243,75 @@ def test_all_end_in_time_when_stopped_and_a_boot_goes_on_with_the_work(stage: St
     wait_until(stage.is_up, timeout=SECONDS, what="all parts are up after a boot")
     with stage.client() as client:
         ended(client, job_id)
+
+
+def test_the_command_line_as_installed_has_the_services_secrets_and_hands_on_what_was_typed(
+    stage: Stage,
+) -> None:
+    reason = '$HOME ${PATH} 5 % of "them" don\'t boot'
+    quoted = "'" + reason.replace("'", "'\\''") + "'"
+    stage.host.run(f"managed pause begin {quoted}")
+    assert json.loads(stage.host.run("managed pause show --json"))["pause"]["reason"] == reason
+    stage.host.run("managed pause end")
+    on_a_terminal = stage.host.run("script -qec 'managed audit verify' /dev/null")
+    assert "all as they were written" in on_a_terminal
+    stage.host.run(f"! managed audit verify --expect 1:{'0' * 64}")
+    assert stage.host.run("systemctl list-units --all --plain --no-legend 'managed-command*'") == ""
+
+
+def test_secrets_for_tickets_reach_api_and_clock_by_the_guides_drop_in(stage: Stage) -> None:
+    url = f"{stage.host.api_url()}/v1/webhooks/zammad"
+    assert httpx.post(url, json={}).status_code == 503, "there is no secret yet"
+    stage.host.run("cd /root; echo of-zammad >token; openssl rand -hex 32 >webhook-secret")
+    stage.host.run("cd /root\n" + drop_in())
+    wait_until(stage.is_up, timeout=SECONDS, what="API and clock are back")
+    assert httpx.post(url, json={}).status_code == 401, "it asks for a signature now"
+    for unit in (UNITS["api"], UNITS["clock"]):
+        process = f"/proc/{stage.host.property_of(unit, 'MainPID')}"
+        shown = stage.host.run(f"ls {process}/root/run/credentials/{unit}.service").split()
+        assert {"zammad_token", "zammad_webhook_secret"} <= set(shown)
+
+
+def drop_in() -> str:
+    """The guide's lines that make it."""
+    guide = (REPOSITORY / "docs" / "guides" / "operations.md").read_text()
+    block = guide.partition("For Zammad")[2].split("```")[1]
+    return "\n".join(line.strip().removeprefix("# ") for line in block.splitlines())
+
+
+def test_another_versions_folder_takes_over_from_one_at_work(stage: Stage) -> None:
+    lines = guide_commands("A new version")
+    switch = next(i for i, line in enumerate(lines) if line.startswith("ln "))
+    for line in lines[:switch]:
+        carry_out(stage.host, line, "/opt/managed-2")
+    with stage.client() as client:
+        job_id = submit(client, "backup")
+        wait_for_step(client, job_id, "open_repository")
+        for line in lines[switch:]:
+            carry_out(stage.host, line, "/opt/managed-2")
+            if "daemon-reload" in line:
+                assert {folder_of(stage, unit) for unit in UNITS.values()} == {"/opt/managed-1"}
+        wait_until(stage.is_up, timeout=SECONDS, what="all parts are up")
+        job, told = ended(client, job_id)
+    assert told["step_started"] == told["step_done"] == [step["name"] for step in job["steps"]]
+    assert {folder_of(stage, unit) for unit in UNITS.values()} == {"/opt/managed-2"}
+
+
+def folder_of(stage: Stage, unit: str) -> str:
+    """Where the unit's process works."""
+    pid = stage.host.property_of(unit, "MainPID")
+    return stage.host.run(f"readlink /proc/{pid}/cwd").strip()
+
+
+def test_a_copy_is_taken_and_brings_the_control_plane_back(stage: Stage) -> None:
+    taken = json.loads(stage.host.run("managed backup-self --json"))
+    stage.host.run("managed customers add 'Later Ltd' later@example.org")
+    stage.host.run(f"systemctl stop {' '.join(UNITS.values())}")
+    restored = json.loads(stage.host.run("managed restore-self --replace --yes --json"))
+    assert restored["manifest"]["name"] == taken["name"]
+    stage.host.run(f"systemctl start {' '.join(UNITS.values())}")
+    wait_until(stage.is_up, timeout=SECONDS, what="all parts are up after the restore")
+    assert json.loads(stage.host.run("managed customers list --json"))["items"] == []
+    stage.host.run("managed audit verify && managed pause end")
+    with stage.client() as client:
+        ended(client, submit(client, "check"))

@@ -229,6 +229,19 @@ def test_what_is_approved_cannot_be_refused(desk: Desk) -> None:
     problem(desk.refuse(request["id"], "too late"), 409, "conflict")
 
 
+def test_the_audit_log_says_which_ticket_a_decision_is_for(desk: Desk) -> None:
+    desk.approve(desk.ask("please update now")["id"])
+    desk.refuse(desk.ask("Everything is slow", ticket_id=82)["id"], "Please call us.")
+    third = desk.ask("Everything is slow", ticket_id=83)["id"]
+    path, body = f"/v1/requests/{third}/refuse", {"reason": "Please call us."}
+    desk.api.post(path, json=body, headers={"X-Reason": "our policy"})
+    own, refused, approved = desk.api.get("/v1/audit", params={"limit": 3}).json()["items"]
+    assert (approved["action"], refused["action"]) == ("approve_request", "refuse_request")
+    assert approved["reason"] == f"ticket {approved['data']['ticket']}" == "ticket 10081"
+    assert refused["reason"] == f"ticket {refused['data']['ticket']}" == "ticket 10082"
+    assert (own["reason"], own["data"]["ticket"]) == ("our policy", "10083")
+
+
 def test_requests_are_listed_newest_first_and_by_what_is_asked(desk: Desk) -> None:
     of_shop = desk.ask("please update now")
     of_blog = desk.ask("please update now", sender="bea@example.org", ticket_id=82)
