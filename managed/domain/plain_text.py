@@ -54,11 +54,15 @@ _BLOCKS: Final = frozenset(
 
 
 def plain_text(text: str, *, is_html: bool) -> str:
-    """The text, without what its writer quotes, at most LONGEST_TEXT characters of it."""
-    readable = _without_tags(text) if is_html else _QUOTED_LINE.sub("", text)
+    """The text, without what its writer quotes, at most LONGEST_TEXT characters of it. Only the
+    beginning of a long one is read, see `one_line`.
+    """
+    whole = _without_tags(text) if is_html else _QUOTED_LINE.sub("", text)
+    readable = whole[: _READ_FOR_ONE_SHOWN * LONGEST_TEXT]
     lines = [line.strip() for line in visible(readable).split("\n")]
     joined = _EMPTY_LINES.sub("\n\n", "\n".join(lines)).strip()
-    return joined if len(joined) <= LONGEST_TEXT else f"{joined[: LONGEST_TEXT - 1]}…"
+    is_whole = len(readable) == len(whole) and len(joined) <= LONGEST_TEXT
+    return joined if is_whole else f"{joined[: LONGEST_TEXT - 1]}…"
 
 
 def visible(text: str) -> str:
