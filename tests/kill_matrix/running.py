@@ -10,7 +10,7 @@ from tests.kill_matrix.evidence import problems_of
 from tests.kill_matrix.plans import Carried, Killed, Plan
 from tests.kill_matrix.servers import ManagedCell
 
-# Other jobs of the installation die beside this one: it may meet outage after outage, a minute each.
+# Other jobs of the installation die beside this one: it may meet one outage after the other.
 _TO_A_BOUNDARY = 600.0
 
 
