@@ -32,6 +32,8 @@ _LEFT_OUT = (
     "site-packages/*__mypyc*.so",
     "site-packages/jsonschema_rs",
     "site-packages/ansible_collections",
+    # Made by whoever ran first here, perhaps root with a umask of its own.
+    "__pycache__",
 )
 _COMMAND = re.compile(r"^# (.+)$", re.MULTILINE)
 _PACKAGES = "libvirt0 tzdata"

@@ -46,7 +46,7 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(
         "MANAGED_TEST_UNITS" not in os.environ,
-        reason="by `make units-test`: Ansible stops in the cell of a fresh clone",
+        reason="by `make units-test`",
     ),
 ]
 
