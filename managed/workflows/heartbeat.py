@@ -80,7 +80,7 @@ class Heartbeat:
 
     @property
     def has_met_outage(self) -> bool:
-        """Was there a moment at which the lease could not be renewed for want of the database?"""
+        """Has the database been away since the last renewal? Then that is why no other came."""
         return self._met_outage
 
     def emit(self, event: str, data: Mapping[str, Json]) -> None:
@@ -152,6 +152,7 @@ class Heartbeat:
                 if now - self._renewed_at >= self._lease_for.total_seconds() / 3:
                     self._store.renew(self._job, self._clock(), self._lease_for)
                     self._renewed_at = now
+                    self._met_outage = False
                 self.flush()
             except LeaseLost:
                 return self._give_up("another worker has the job")

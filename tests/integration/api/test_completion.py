@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,10 @@ def fleet(bench: ApiBench) -> None:
         bench.add_server(name)
 
 
+def is_completed_by(names: list[str], line: str, word: int, known: dict[str, str]) -> bool:
+    return completed(line, word, **known) == names
+
+
 @pytest.mark.usefixtures("fleet")
 def test_commands_and_names_are_completed(
     live: ManagedClient, bench: ApiBench, tmp_path: Path
@@ -61,7 +66,7 @@ def test_commands_and_names_are_completed(
     ):
         # A service that a busy machine keeps from answering in a second is asked again: Tab, Tab.
         wait_until(
-            lambda line=line, word=word, names=names: completed(line, word, **known) == names,  # type: ignore[misc]
+            partial(is_completed_by, names, line, word, known),
             timeout=60,
             what=f"{line!r} is completed by {names}",
         )

@@ -157,6 +157,16 @@ def test_renewals_that_go_on_failing_end_in_giving_up(stage: Stage, error: Excep
         wait_until(stage.is_lost, timeout=20, what="the lease is given up")
 
 
+def test_an_outage_that_is_over_excuses_no_later_stand_still(stage: Stage) -> None:
+    stage.store.renewals = DatabaseUnavailable("it is away")
+    with stage.heartbeat:
+        stage.bench.clock.pass_time(seconds=11)
+        wait_until(lambda: stage.heartbeat.has_met_outage, timeout=20, what="it has met it")
+        stage.store.renewals = None
+        wait_until(lambda: stage.store.renewed, timeout=20, what="it is renewed after all")
+        wait_until(lambda: not stage.heartbeat.has_met_outage, timeout=20, what="it is over")
+
+
 def test_a_defect_that_passes_costs_nothing(stage: Stage) -> None:
     stage.store.renewals = RuntimeError("a defect")
     with stage.heartbeat:
