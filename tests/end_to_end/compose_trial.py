@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -179,7 +180,7 @@ def trial() -> None:
             compose.run("up", "--detach", "--no-build")
             for part in PARTS:
                 wait_until(
-                    lambda part=part: compose.is_healthy(part),  # type: ignore[misc]
+                    partial(compose.is_healthy, part),
                     timeout=_UP_SECONDS,
                     what=f"{part} is healthy",
                 )
@@ -277,7 +278,7 @@ def restore(compose: Compose) -> None:
     compose.run("up", "--detach", "--no-build")
     for part in parts:
         wait_until(
-            lambda part=part: compose.is_healthy(part),  # type: ignore[misc]
+            partial(compose.is_healthy, part),
             timeout=_UP_SECONDS,
             what=f"{part} is healthy after the restore",
         )
