@@ -58,10 +58,6 @@ test-fast: PROCESSES = 3
 test-fast: root setup  ## Run all tests that need no VM (about 10 minutes on two cores)
 	@$(PYTEST) -m "not vm and not slow"
 
-.PHONY: units-test
-units-test: images  ## Start the systemd units in a cell (not part of `make test`)
-	@MANAGED_TEST_UNITS=1 $(MAKE) test TESTS=tests/integration/production/test_systemd_units.py PROCESSES=1
-
 .PHONY: compose-test
 compose-test: root setup  ## Bring docker-compose.yml up on a Docker engine of its own (docker.io, docker-compose)
 	@$(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" scripts/try-compose

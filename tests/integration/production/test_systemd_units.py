@@ -8,7 +8,6 @@ The tests are one story and run in their order: each finds the service up and le
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -44,10 +43,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
     pytest.mark.timeout(400),
-    pytest.mark.skipif(
-        "MANAGED_TEST_UNITS" not in os.environ,
-        reason="by `make units-test`",
-    ),
 ]
 
 GATEWAY = "gateway.example.org"
