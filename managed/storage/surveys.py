@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, func, select, tuple_
+from sqlalchemy import Connection, Engine, Row, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from managed.domain.jobs import JobKind
 from managed.domain.surveys import Finding, Survey, SurveyOutcome
 from managed.domain.windows import Opening
 from managed.storage.database import reading, writing
-from managed.storage.tables import servers, surveys
+from managed.storage.tables import surveys
+from managed.storage.windows import page_of_openings
 
 
 class SurveyRecords:
@@ -52,18 +53,10 @@ class SurveyRecords:
         """Those of openings that began at `since` or later, newest first; `before` is start, server
         and kind of the last one of the page before.
         """
-        key = (surveys.c.starts_at, surveys.c.server_id, surveys.c.job_kind)
         query = select(surveys).where(surveys.c.starts_at >= since)
-        if server_id is not None:
-            query = query.where(surveys.c.server_id == server_id)
-        if customer_id is not None:
-            own = select(servers.c.id).where(servers.c.customer_id == customer_id)
-            query = query.where(surveys.c.server_id.in_(own))
         if outcome is not None:
             query = query.where(surveys.c.outcome == outcome.value)
-        if before is not None:
-            query = query.where(tuple_(*key) < before)
-        query = query.order_by(*(column.desc() for column in key)).limit(limit)
+        query = page_of_openings(query, surveys, server_id, customer_id, before, limit)
         with reading(self._engine) as connection:
             return [_survey(row) for row in connection.execute(query)]
 

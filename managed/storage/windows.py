@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Row,
+    Select,
+    Table,
+    delete,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from managed.domain.errors import AlreadyExists, Conflict, NotFound
@@ -187,18 +199,10 @@ class Windows:
         limit: int = 50,
     ) -> Sequence[MissedWindow]:
         """Newest first; `before` is start, server and kind of the last one of the page before."""
-        key = (missed_windows.c.starts_at, missed_windows.c.server_id, missed_windows.c.job_kind)
         query = select(missed_windows).where(missed_windows.c.recorded_at >= since)
-        if server_id is not None:
-            query = query.where(missed_windows.c.server_id == server_id)
-        if customer_id is not None:
-            own = select(servers.c.id).where(servers.c.customer_id == customer_id)
-            query = query.where(missed_windows.c.server_id.in_(own))
         if kind is not None:
             query = query.where(missed_windows.c.job_kind == kind.value)
-        if before is not None:
-            query = query.where(tuple_(*key) < before)
-        query = query.order_by(*(column.desc() for column in key)).limit(limit)
+        query = page_of_openings(query, missed_windows, server_id, customer_id, before, limit)
         with reading(self._engine) as connection:
             return [_missed(row) for row in connection.execute(query)]
 
@@ -223,6 +227,29 @@ class Windows:
     def end_pause(self, connection: Connection) -> None:
         """None is fine."""
         connection.execute(delete(pause))
+
+
+def page_of_openings(
+    query: Select[Any],
+    table: Table,
+    server_id: str | None,
+    customer_id: str | None,
+    before: tuple[datetime, str, str] | None,
+    limit: int,
+) -> Select[Any]:
+    """Of a table that is kept by opening, server and kind: a page, newest opening first, of one
+    server or of one customer's if that is given. `before` is start, server and kind of the last one
+    of the page before.
+    """
+    key = (table.c.starts_at, table.c.server_id, table.c.job_kind)
+    if server_id is not None:
+        query = query.where(table.c.server_id == server_id)
+    if customer_id is not None:
+        own = select(servers.c.id).where(servers.c.customer_id == customer_id)
+        query = query.where(table.c.server_id.in_(own))
+    if before is not None:
+        query = query.where(tuple_(*key) < before)
+    return query.order_by(*(column.desc() for column in key)).limit(limit)
 
 
 def pause_within(connection: Connection) -> Pause | None:
