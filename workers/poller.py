@@ -20,6 +20,7 @@ import structlog
 from managed.domain.errors import (
     CommandFailed,
     EvidenceMissing,
+    HypervisorUnavailable,
     Json,
     ManagedError,
     ServerUnreachable,
@@ -180,10 +181,16 @@ class Poller:
             log.error("poller_defect", job_id=asked.job_id, exc_info=error)
 
     async def _ask_node(self, ask: Callable[[str, A], B], server_id: str, question: A) -> B:
-        """Call a hypervisor; TimeoutError when it does not answer."""
+        """Call a hypervisor; HypervisorUnavailable when it does not answer in time."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(_NODE_SECONDS):
-            return await loop.run_in_executor(self._node_threads, ask, server_id, question)
+        answer = loop.run_in_executor(self._node_threads, ask, server_id, question)
+        try:
+            return await asyncio.wait_for(answer, _NODE_SECONDS)
+        except TimeoutError:
+            raise HypervisorUnavailable(
+                f"The node has not answered for {_NODE_SECONDS:g} seconds",
+                retry_after=_NODE_SECONDS,
+            ) from None
 
     async def _look(self, server_id: str, question: RunEnded) -> StillOpen | Answered:
         if question.tunnel:

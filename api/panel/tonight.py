@@ -19,6 +19,7 @@ from managed.domain.event_lines import progress_sentence
 from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.requests import Request as TicketRequest
 from managed.domain.requests import RequestStatus
+from managed.domain.surveys import SurveyOutcome
 from managed.storage.overview import JobOnServer
 from managed.storage.windows import MissedWindow, Pause
 
@@ -77,7 +78,7 @@ class RunningRow:
 
 @dataclass(frozen=True)
 class Night:
-    """`nothing_to_do` counts servers whose window opened and whose newest survey proved that."""
+    """`nothing_to_do` counts surveys that proved it, so that no job was started."""
 
     failed: list[FailedRow]
     missed: list[MissedRow]
@@ -121,7 +122,7 @@ def night_of(services: Services, now: datetime) -> Night:
         waiting=[WaitingRow(one, names.get(one.server_id or "")) for one in waiting],
         running=[_running(one) for one in services.overview.under_way(_MOST_ROWS)],
         done=services.overview.succeeded(now - NIGHT),
-        nothing_to_do=services.surveys.servers_with_nothing_to_do(now - NIGHT),
+        nothing_to_do=services.surveys.counts(now - NIGHT).get(SurveyOutcome.NOTHING_TO_DO, 0),
         pause=services.windows.pause(),
     )
 

@@ -66,7 +66,7 @@ def list_servers(
             (s["name"], s["status"], s["operating_system"], _ssh(s), _size(s), s["origin"])
             for s in found
         ),
-        "No server begins so." if search else _NONE_YET,
+        "No server is like that." if any(filters.values()) else _NONE_YET,
     )
 
 

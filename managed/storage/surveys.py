@@ -71,25 +71,10 @@ class SurveyRecords:
             row = connection.execute(query).one_or_none()
         return _survey(row) if row else None
 
-    def servers_with_nothing_to_do(self, since: datetime) -> int:
-        """How many servers that is the newest finding of, of openings that began at that time or
-        later.
-        """
-        newest_first = func.row_number().over(
-            partition_by=surveys.c.server_id, order_by=surveys.c.starts_at.desc()
-        )
-        ranked = (
-            select(surveys.c.outcome, newest_first.label("place"))
-            .where(surveys.c.starts_at >= since)
-            .subquery()
-        )
-        query = (
-            select(func.count())
-            .select_from(ranked)
-            .where(ranked.c.place == 1, ranked.c.outcome == SurveyOutcome.NOTHING_TO_DO.value)
-        )
+    def counts(self, since: datetime) -> Mapping[SurveyOutcome, int]:
+        """How many surveys of openings that began at that time or later have found what."""
         with reading(self._engine) as connection:
-            return connection.execute(query).scalar_one()
+            return counts_within(connection, since)
 
     def forget(self, before: datetime) -> None:
         """Those of openings that began before that time."""
@@ -98,7 +83,7 @@ class SurveyRecords:
 
 
 def counts_within(connection: Connection, since: datetime) -> Mapping[SurveyOutcome, int]:
-    """How many surveys of openings that began at that time or later have found what."""
+    """`SurveyRecords.counts`, within the caller's transaction."""
     query = (
         select(surveys.c.outcome, func.count().label("number"))
         .where(surveys.c.starts_at >= since)

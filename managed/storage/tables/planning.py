@@ -65,7 +65,9 @@ surveys = Table(
     Column("found", StoredJson, nullable=False),
     Column("detail", Text, nullable=False),
     CheckConstraint("outcome IN ('nothing-to-do','work','unknown')", name="outcome"),
-    Index("ix_surveys_starts", "starts_at", "server_id", "job_kind"),
+    Index(
+        "ix_surveys_starts", "starts_at", "server_id", "job_kind", postgresql_include=["outcome"]
+    ),
 )
 
 # One row while everything that the clock would start is held back; none otherwise.

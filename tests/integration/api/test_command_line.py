@@ -72,6 +72,18 @@ def test_servers_are_searched_by_how_they_begin(bench: ApiBench, managed: Manage
     assert found() == ["blog", "shop", "shop-2"]
 
 
+def test_a_filter_that_no_server_passes_does_not_say_that_there_are_none(
+    bench: ApiBench, managed: Managed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*options: str) -> str:
+        assert run(["servers", "list", *options]) == 0
+        return capsys.readouterr().out
+
+    assert "no servers yet" in said()
+    bench.add_server()
+    assert said("--search", "x") == said("--status", "rescue") == "No server is like that.\n"
+
+
 def test_a_server_is_created_on_the_node_that_was_named(bench: ApiBench, managed: Managed) -> None:
     bench.add_node()
     second = bench.add_node("second")

@@ -210,7 +210,7 @@ def test_tonight_shows_what_failed_first_and_counts_what_is_done(night: Night) -
         "running beas patch, at update since",
         "patch 42 %",
         "1 check",
-        "1 server had nothing to patch when the window opened",
+        "1 time a server had nothing to patch when its window opened",
     )
     assert [part for part in wanted if part not in text] == []
     assert [text.index(part) for part in wanted[2:]] == sorted(text.index(p) for p in wanted[2:])

@@ -99,23 +99,26 @@ def test_what_the_clock_asks_for_an_opening_is_found_by_an_index(
     assert index in plan, plan
 
 
-def test_servers_with_nothing_to_do_are_counted_once_by_their_newest_survey(
-    database: Database,
-) -> None:
+def test_surveys_are_counted_by_what_they_have_found(database: Database) -> None:
     bench = JobBench(database)
-    always, not_any_more, now = (bench.add_server(name) for name in ("1", "2", "3"))
+    one, two = bench.add_server("1"), bench.add_server("2")
     found = [
-        (always, 1, SurveyOutcome.NOTHING_TO_DO),
-        (always, 2, SurveyOutcome.NOTHING_TO_DO),
-        (not_any_more, 1, SurveyOutcome.NOTHING_TO_DO),
-        (not_any_more, 2, SurveyOutcome.WORK),
-        (now, 1, SurveyOutcome.UNKNOWN),
-        (now, 2, SurveyOutcome.NOTHING_TO_DO),
+        (one, 1, SurveyOutcome.NOTHING_TO_DO),
+        (one, 2, SurveyOutcome.NOTHING_TO_DO),
+        (two, 1, SurveyOutcome.UNKNOWN),
+        (two, 2, SurveyOutcome.WORK),
     ]
     records = SurveyRecords(database)
     records.record([survey_of(server_id, hour, outcome) for server_id, hour, outcome in found])
-    assert records.servers_with_nothing_to_do(START) == 2
-    assert records.servers_with_nothing_to_do(START + timedelta(hours=3)) == 0
+    assert records.counts(START) == {
+        SurveyOutcome.NOTHING_TO_DO: 2,
+        SurveyOutcome.UNKNOWN: 1,
+        SurveyOutcome.WORK: 1,
+    }
+    assert records.counts(START + timedelta(hours=2)) == {
+        SurveyOutcome.NOTHING_TO_DO: 1,
+        SurveyOutcome.WORK: 1,
+    }
 
 
 def survey_of(server_id: str, hour: int, outcome: SurveyOutcome) -> Survey:

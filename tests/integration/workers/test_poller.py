@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Engine as Database
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from managed.domain.connections import Endpoint
 from managed.domain.errors import Json
@@ -356,8 +357,11 @@ def test_a_node_that_hangs_holds_up_no_other_question(
         ]
         known = stage.ask(RunEnded("j.ask.1"))
         stage.bench.clock.pass_time(minutes=31)
-        stage.poll()
+        with capture_logs() as logs:
+            stage.poll()
     finally:
         released.set()
+    assert {entry["event"] for entry in logs} == {"question_failed"}
+    assert {entry["error"] for entry in logs} == {"hypervisor-unavailable"}
     assert stage.answer(known)["state"] == "absent"
     assert {stage.answer(job)["outcome"] for job in hanging} == {"timed-out"}
