@@ -6,8 +6,9 @@ import time
 
 from managed.domain.jobs import JobKind
 from managed.wiring import open_installation
+from tests.kill_matrix.boundaries import Moment
 from tests.kill_matrix.evidence import problems_of
-from tests.kill_matrix.plans import Carried, Killed, Plan
+from tests.kill_matrix.plans import Carried, Kill, Killed, Plan
 from tests.kill_matrix.servers import ManagedCell
 
 # Other jobs of the installation die beside this one: it may meet one outage after the other.
@@ -20,6 +21,8 @@ def carry_out(plan: Plan, server: ManagedCell) -> Carried:
     began = time.monotonic()
     try:
         server.prepare(plan.kind)
+        if any(_is_during_work(kill) for kill in plan.kills):
+            server.hold_packages()
         server.holder.arm(plan.kills[0].boundary)
         carried.job_id = server.submit(plan.kind)
         last = _kill_on_the_way(carried, server)
@@ -33,6 +36,7 @@ def carry_out(plan: Plan, server: ManagedCell) -> Carried:
     except Exception as error:
         carried.problems = [f"{type(error).__name__}: {error}"]
     finally:
+        server.let_packages_go()
         server.holder.close()
     carried.seconds = time.monotonic() - began
     return carried
@@ -50,11 +54,18 @@ def _kill_on_the_way(carried: Carried, server: ManagedCell) -> Killed | None:
             last.note_next()
         each.processes = server.killer.kill(each.kill.victim, server.cell)
         each.killed_at = time.monotonic()
+        if _is_during_work(each.kill):
+            server.let_packages_go()
         if after is not None:
             holder.arm(after.kill.boundary)
         holder.release(boundary)
         last = each
     return last
+
+
+def _is_during_work(kill: Kill) -> bool:
+    """The server is at work then, so there is a run to kill."""
+    return kill.boundary.moment is Moment.WHILE and kill.boundary.step == "update"
 
 
 def clean_run(kind: JobKind, server: ManagedCell) -> set[str]:

@@ -32,8 +32,13 @@ ExecStart=/bin/sh -c 'cat /proc/sys/kernel/random/boot_id >> /{BOOTS}'
 [Install]
 WantedBy=multi-user.target
 """
-# A package that takes its time, as real ones do, and asks for a reboot.
-_POSTINST = 'if [ "$1" = configure ]; then sleep 3; touch /run/reboot-required; fi\n'
+# A package that asks for a reboot, and takes its time for as long as it is held.
+_HELD = "root/packages-are-held"
+_POSTINST = f"""if [ "$1" = configure ]; then
+    timeout {_JOB_SECONDS:.0f} sh -c 'while [ -e /{_HELD} ]; do sleep 0.1; done'
+    touch /run/reboot-required
+fi
+"""
 
 
 @dataclass
@@ -58,6 +63,13 @@ class ManagedCell:
             (self.cell.root_dir / RESTIC).unlink(missing_ok=True)
             (self.cell.root_dir / "root/changing").write_text(str(uuid.uuid4()))
         self.boots = self.boots_noted()
+
+    def hold_packages(self) -> None:
+        """From now on an update does not come to its end; to be called before the job begins."""
+        (self.cell.root_dir / _HELD).touch()
+
+    def let_packages_go(self) -> None:
+        (self.cell.root_dir / _HELD).unlink(missing_ok=True)
 
     def submit(self, kind: JobKind) -> str:
         """Ask for the job until the API has answered: the key makes it one job."""
