@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -14,12 +15,13 @@ from pydantic import ValidationError
 from api.auth import permits
 from api.dependencies import Services, ServicesDependency
 from api.panel.pages import page
-from api.panel.route import FormDependency, PageRoute, VisitorDependency, required
+from api.panel.route import Form, FormDependency, PageRoute, VisitorDependency, required
 from api.routes import requests as api_requests
 from api.routes.requests import RequestReference
 from api.ticket_requests import Approval, Refusal, WantedAction
 from api.ticket_views import ReplyView
 from managed.domain.access import Permission
+from managed.domain.documents import printable
 from managed.domain.errors import InvalidInput
 from managed.domain.requests import Action, ActionKind
 from managed.domain.requests import Request as TicketRequest
@@ -76,6 +78,8 @@ def show_request(
         customer=services.customers.named(found.customer_id) if found.customer_id else None,
         reply=ReplyView.of(reply) if reply else None,
         consequence=_CONSEQUENCES.get(found.proposal.action.kind),
+        choices=_CONSEQUENCES,
+        as_of=_time_field(found.proposal.action.as_of),
         may_decide=visitor.may(Permission.REQUESTS_DECIDE),
         key=str(uuid.uuid4()),
     )
@@ -89,16 +93,17 @@ def approve_request(
     visitor: VisitorDependency,
     fields: FormDependency,
 ) -> Response:
-    """As proposed, by the API's own code, also when somebody has approved something else since the
-    page was read: that is refused then. A ticket that named no server needs one.
+    """As proposed, or what was chosen instead, by the API's own code, also when somebody has
+    approved something else since the page was read: that is refused then. A ticket that named no
+    server needs one.
     """
-    proposed = services.requests.get(str(request_id)).proposal.action
+    wanted = _chosen(fields) or _as_proposed(services.requests.get(str(request_id)).proposal.action)
     answer = api_requests.approve_request(
         request_id,
         request,
         services,
         visitor.caller(),
-        _approval(proposed, fields.get("server", "").strip()),
+        _approval(wanted, fields.get("server", "").strip()),
         required(fields, "key", "the form's key")[:_LONGEST_KEY],
     )
     job_id = json.loads(bytes(answer.body))["job_id"]
@@ -129,8 +134,48 @@ def _server(services: Services, found: TicketRequest) -> Server | None:
     return services.inventory.get(found.server_id) if found.server_id else None
 
 
-def _approval(proposed: Action, server: str) -> Approval:
-    wanted = WantedAction(kind=proposed.kind, paths=list(proposed.paths), as_of=proposed.as_of)
+def _as_proposed(action: Action) -> WantedAction:
+    return WantedAction(kind=action.kind, paths=list(action.paths), as_of=action.as_of)
+
+
+def _chosen(fields: Form) -> WantedAction | None:
+    """What the form for something else holds; None when it was another form. InvalidInput."""
+    if "action" not in fields:
+        return None
+    paths = [line.strip() for line in fields.get("paths", "").splitlines() if line.strip()]
+    try:
+        return WantedAction(
+            kind=ActionKind(fields["action"]), paths=paths, as_of=_time(fields.get("as_of", ""))
+        )
+    except ValidationError as error:
+        raise InvalidInput("these are too many paths, or one is too long", field="paths") from error
+    except ValueError as error:
+        raise InvalidInput(
+            "this cannot be done for a ticket",
+            hint=f"One of {', '.join(_CONSEQUENCES)} can.",
+            field="action",
+        ) from error
+
+
+def _time_field(time: datetime | None) -> str:
+    """What a field for a time holds; `_time` reads it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S") if time else ""
+
+
+def _time(text: str) -> datetime | None:
+    """What stands in a field for a time, which is UTC; None for an empty one. InvalidInput."""
+    if not text.strip():
+        return None
+    try:
+        given = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise InvalidInput(
+            f"{printable(text)!r} is no time", hint="Write it like 2026-11-23 17:00.", field="as_of"
+        ) from error
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
+
+
+def _approval(wanted: WantedAction, server: str) -> Approval:
     try:
         return Approval(action=wanted, server=server or None)
     except ValidationError as error:

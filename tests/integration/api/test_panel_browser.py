@@ -183,5 +183,6 @@ def test_nothing_is_wider_than_the_window(
             ("missing", "servers/none"),
         ):
             page.goto(f"{live.base_url}/panel/{path}")
+            page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
             page.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png", full_page=True)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path

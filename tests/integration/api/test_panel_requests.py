@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from typing import Final
 
+import pytest
 from fastapi.testclient import TestClient
 
 from tests.integration.api.test_panel_pages import Night, night
@@ -11,6 +14,8 @@ from tests.support.nights import HOSTILE, asked_by_ticket
 from tests.support.panel import hidden
 
 __all__ = ["night"]
+
+NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def test_a_request_is_read_and_approved_once(night: Night, api: TestClient) -> None:
@@ -53,6 +58,61 @@ def test_what_a_colleague_has_approved_otherwise_is_nobody_elses_click(
     assert late.status_code == 409
     assert "approved with another action" in late.text
     assert len(night.bench.sent) == 1
+
+
+def test_something_else_than_what_is_proposed_can_be_chosen(night: Night, api: TestClient) -> None:
+    kim, path = night.support, f"/panel/requests/{night.asked}"
+    form = kim.get(path).text
+    assert "Something else than rescue" in form
+    fields = {name: hidden(form, name) for name in ("csrf", "key")}
+    chosen = {**fields, "action": "patch", "paths": "", "as_of": ""}
+    assert kim.post(f"{path}/approve", chosen).status_code == 303
+    approved = api.get(f"/v1/requests/{night.asked}").json()["decision"]["action"]
+    assert approved == {"kind": "patch", "paths": [], "as_of": None}
+    assert api.get(f"/v1/jobs/{night.bench.sent[0]}").json()["kind"] == "patch"
+
+
+def test_paths_are_chosen_by_the_line_and_the_time_in_utc(night: Night, api: TestClient) -> None:
+    night.bench.add_snapshot(night.annas, NOON, verified=True)
+    fields = {
+        "csrf": night.support.csrf(),
+        "action": "restore-files",
+        "paths": "/var/www/shop\r\n\r\n /etc/nginx \r\n",
+    }
+
+    def choose(as_of: str) -> int:
+        given = {**fields, "key": as_of, "as_of": as_of}
+        return night.support.post(f"/panel/requests/{night.asked}/approve", given).status_code
+
+    assert choose("2026-11-23T11:59:59") == 409, "there was no backup yet"
+    assert choose("2026-11-23T12:00") == 303
+    parameters = api.get(f"/v1/jobs/{night.bench.sent[0]}").json()["parameters"]
+    assert parameters["paths"] == ["/var/www/shop", "/etc/nginx"]
+    assert parameters["target"] == "beside"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"action": "delete"}, "this cannot be done for a ticket"),
+        ({"action": "none"}, "no action is proposed"),
+        ({"action": "restore-files"}, "a restore of files needs paths"),
+        ({"action": "patch", "paths": "/etc"}, "nothing else takes them"),
+        ({"action": "restore-files", "paths": "/a" * 4096}, "one is too long"),
+        ({"action": "restore-files", "paths": "../etc"}, "../etc"),
+        ({"action": "restore-server", "as_of": "yesterday"}, "&#39;yesterday&#39; is no time"),
+        ({"action": "patch", "as_of": "2026-11-23T17:00"}, "only a restore has a time"),
+    ],
+)
+def test_what_cannot_be_chosen_is_said_and_leaves_the_request_open(
+    night: Night, api: TestClient, chosen: dict[str, str], said: str
+) -> None:
+    fields = {"csrf": night.support.csrf(), "key": "k", **chosen}
+    answer = night.support.post(f"/panel/requests/{night.asked}/approve", fields)
+    assert answer.status_code == 422
+    assert said in answer.text
+    assert api.get(f"/v1/requests/{night.asked}").json()["status"] == "open"
+    assert night.bench.sent == []
 
 
 def test_a_request_is_refused_with_what_the_sender_reads(night: Night, api: TestClient) -> None:
