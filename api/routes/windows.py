@@ -141,7 +141,7 @@ def remove_window(
     """Close a window for good; answers what it was. What it has started goes on."""
 
     def remove(connection: Connection, window: Window) -> Answer:
-        services.windows.remove(connection, window.window_id)
+        services.windows.remove(connection, window.window_id, services.clock())
         view = WindowView.of(window, services.clock())
         return Answer(200, view, subject=window.owner_id, facts=_facts(window))
 

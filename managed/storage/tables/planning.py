@@ -40,6 +40,36 @@ windows = Table(
     UniqueConstraint("server_id", "job_kind"),
 )
 
+# How windows were until they were changed or removed, and how servers were covered until they were
+# placed elsewhere, for as long as openings of that time may have to be judged. What these name may
+# be gone.
+past_windows = Table(
+    "past_windows",
+    metadata,
+    Column("window_id", String(36), primary_key=True),
+    Column("created_at", UtcDateTime, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+    Column("plan_id", String(36)),
+    Column("customer_id", String(36)),
+    Column("server_id", String(36)),
+    Column("job_kind", String(32), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("zone", String(63), nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("starts_on", String(10), nullable=False),
+)
+
+past_covers = Table(
+    "past_covers",
+    metadata,
+    Column("server_id", ForeignKey("servers.id"), primary_key=True),
+    Column("since", UtcDateTime, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+    Column("customer_id", String(36)),
+    Column("plan_id", String(36), nullable=False),
+    Index("ix_past_covers_until", "until"),
+)
+
 missed_windows = Table(
     "missed_windows",
     metadata,

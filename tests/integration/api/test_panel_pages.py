@@ -416,7 +416,9 @@ def test_a_plan_that_does_not_cover_it_is_said_and_kept(night: Night) -> None:
     plan = Plan("11111111-1111-4111-8111-111111111111", "bare", PlanKind.UNMANAGED)
     with writing(installation.database) as connection:
         installation.customers.add_plan(connection, plan, utc_now())
-        installation.customers.place(connection, night.annas, _customer_id(night), plan.plan_id)
+        installation.customers.place(
+            connection, night.annas, _customer_id(night), plan.plan_id, utc_now()
+        )
     anna = night.people["anna"]
     assert "its plan bare is unmanaged" in anna.get("/panel/servers/annas").text
     fields = {"csrf": anna.csrf(), "action": "backup", "key": "k"}

@@ -188,7 +188,7 @@ def test_a_name_is_free_again_when_its_server_is_deleted(bench: JobBench) -> Non
     second = replace(first, server_id=str(uuid.uuid4()))
     with pytest.raises(AlreadyExists), writing(bench.database) as connection:
         bench.inventory.add(connection, second, bench.clock())
-    bench.inventory.set_status(first.server_id, ServerStatus.DELETED)
+    bench.inventory.set_status(first.server_id, ServerStatus.DELETED, START)
     with pytest.raises(NotFound):
         bench.inventory.get(first.server_id)
     with writing(bench.database) as connection:
@@ -246,7 +246,7 @@ def test_a_session_that_outlived_its_job_is_ended_by_the_clock(bench: JobBench) 
     sessions.keep_until("one", START + timedelta(hours=1))
     assert sessions.expired(START) == [], "people work in it now"
     assert sessions.expired(START + timedelta(hours=1)) != []
-    bench.inventory.set_status(bench.server_id, ServerStatus.DELETED)
+    bench.inventory.set_status(bench.server_id, ServerStatus.DELETED, START)
     assert sessions.expired(START + timedelta(hours=1)) == []
 
 
