@@ -24,6 +24,27 @@ Owner = tuple[WindowOwner, str | None]
 
 
 @dataclass(frozen=True)
+class Period:
+    """From one moment to another; None: it goes on."""
+
+    since: datetime
+    until: datetime | None
+
+    def spans(self, opening: Opening) -> bool:
+        return self.since <= opening.starts_at and (
+            self.until is None or opening.ends_at <= self.until
+        )
+
+    def within(self, other: Period) -> Period | None:
+        """What it has in common with the other one."""
+        since = max(self.since, other.since)
+        until = other.until if self.until is None else self.until
+        if until is not None and other.until is not None:
+            until = min(until, other.until)
+        return Period(since, until) if until is None or since < until else None
+
+
+@dataclass(frozen=True)
 class WindowPeriod:
     """A window as it was from its `created_at` until it was changed or removed, or as it is."""
 
@@ -50,13 +71,7 @@ class CoverPeriod:
     """A server under management whose customer, and whose plan, a managed one, were these."""
 
     server: Covered
-    since: datetime
-    until: datetime | None
-
-    def spans(self, opening: Opening) -> bool:
-        return self.since <= opening.starts_at and (
-            self.until is None or opening.ends_at <= self.until
-        )
+    period: Period
 
 
 def closed_openings(
@@ -76,9 +91,9 @@ class Coverage:
     def __init__(self, windows: Sequence[WindowPeriod], servers: Iterable[CoverPeriod]) -> None:
         self._windows = windows
         self._servers: dict[Owner, list[CoverPeriod]] = defaultdict(list)
-        for period in servers:
+        for one in servers:
             for owner in WindowOwner:
-                self._servers[owner, period.server.owner_id(owner)].append(period)
+                self._servers[owner, one.server.owner_id(owner)].append(one)
 
     def servers_of(self, kind: JobKind, opening: Opening, counting: Iterable[Window]) -> set[str]:
         """The servers for which one of these windows counted from the opening's start to its end:
@@ -90,11 +105,11 @@ class Coverage:
             if period.window.job_kind is kind and period.touches(opening)
         }
         return {
-            period.server.server_id
+            one.server.server_id
             for window in counting
-            for period in self._servers[window.owner, window.owner_id]
-            if period.spans(opening)
+            for one in self._servers[window.owner, window.owner_id]
+            if one.period.spans(opening)
             and not any(
-                (owner, period.server.owner_id(owner)) in present for owner in _NEARER[window.owner]
+                (owner, one.server.owner_id(owner)) in present for owner in _NEARER[window.owner]
             )
         }

@@ -1,4 +1,4 @@
-"""Which servers windows count for, now and lately: those under management on a managed plan.
+"""Which servers windows count for, now and lately: those under management, on a managed plan.
 
 Whoever places a server or changes a plan's kind keeps, in the same transaction, how it was until
 then. The clock judges openings when they have closed, and a clock that was dead much later.
@@ -6,71 +6,91 @@ then. The clock judges openings when they have closed, and a clock that was dead
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    and_,
-    case,
-    delete,
-    func,
-    literal,
-    or_,
-    select,
-)
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, literal, or_, select
 
-from managed.domain.coverage import CoverPeriod
+from managed.domain.coverage import CoverPeriod, Period
 from managed.domain.customers import PlanKind
 from managed.domain.servers import ServerStatus
 from managed.domain.windows import Covered
 from managed.storage.database import inserting
-from managed.storage.tables import past_covers, plans, servers
+from managed.storage.tables import past_management, past_placements, plans, servers
 from managed.storage.tables.columns import UtcDateTime
 
 # One that is being created is in a rescue session before it is under management; one that a worker
 # of an older version has activated has no time of it.
 IS_UNDER_MANAGEMENT: Final = and_(
     servers.c.status.not_in([ServerStatus.NEW.value, ServerStatus.DELETED.value]),
-    or_(servers.c.covered_since.is_not(None), servers.c.status != ServerStatus.RESCUE.value),
+    or_(servers.c.placed_since.is_not(None), servers.c.status != ServerStatus.RESCUE.value),
 )
-_SERVERS_OWN: Final = func.coalesce(servers.c.covered_since, servers.c.created_at)
-_PLANS_OWN: Final = func.coalesce(plans.c.kind_since, plans.c.created_at)
-_SINCE: Final = case((_SERVERS_OWN > _PLANS_OWN, _SERVERS_OWN), else_=_PLANS_OWN)
-_COVERED: Final = (
-    select(servers.c.id, servers.c.customer_id, servers.c.plan_id, _SINCE.label("since"))
-    .join(plans, plans.c.id == servers.c.plan_id)
-    .where(IS_UNDER_MANAGEMENT, plans.c.kind == PlanKind.MANAGED.value)
-)
+_PLACED: Final = select(
+    servers.c.id.label("server_id"),
+    servers.c.customer_id,
+    servers.c.plan_id,
+    func.coalesce(servers.c.placed_since, servers.c.created_at).label("since"),
+).where(IS_UNDER_MANAGEMENT, servers.c.plan_id.is_not(None))
+_MANAGED: Final = select(
+    plans.c.id.label("plan_id"),
+    func.coalesce(plans.c.kind_since, plans.c.created_at).label("since"),
+).where(plans.c.kind == PlanKind.MANAGED.value)
 
 
-def end_covers(connection: Connection, which: ColumnElement[bool], now: datetime) -> None:
-    """Keep how these servers were covered until now; the caller changes it."""
-    began_before = _COVERED.selected_columns.since < now
-    ending = _COVERED.add_columns(literal(now, UtcDateTime)).where(which, began_before)
-    names = ["server_id", "customer_id", "plan_id", "since", "until"]
+def keep_placements(connection: Connection, which: ColumnElement[bool], until: datetime) -> None:
+    """Of these servers, which the caller places elsewhere."""
+    ending = _PLACED.where(which, _PLACED.selected_columns.since < until)
     connection.execute(
-        inserting(connection, past_covers).from_select(names, ending).on_conflict_do_nothing()
+        inserting(connection, past_placements)
+        .from_select(
+            ["server_id", "customer_id", "plan_id", "since", "until"],
+            ending.add_columns(literal(until, UtcDateTime)),
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+def keep_management(connection: Connection, plan_id: str, until: datetime) -> None:
+    """If the plan, whose kind the caller changes, is a managed one."""
+    ending = _MANAGED.where(plans.c.id == plan_id, _MANAGED.selected_columns.since < until)
+    connection.execute(
+        inserting(connection, past_management)
+        .from_select(["plan_id", "since", "until"], ending.add_columns(literal(until, UtcDateTime)))
+        .on_conflict_do_nothing()
     )
 
 
 def cover_periods(connection: Connection, after: datetime) -> Sequence[CoverPeriod]:
-    """All but those that had ended by then. The present ones are read first: a server that is
-    moved meanwhile is seen as it was, or as both, and never as neither.
+    """All but those that had ended by then. What is present is read first: a server that is moved
+    meanwhile is seen twice as it was, and never as nothing.
     """
-    found = {(row.id, row.since): _period(row.id, row) for row in connection.execute(_COVERED)}
-    past = select(past_covers).where(past_covers.c.until > after)
-    for row in connection.execute(past):
-        found[row.server_id, row.since] = _period(row.server_id, row, row.until)
-    return list(found.values())
+    managed = _managed_periods(connection, after)
+    placed: Select[Any] = _PLACED.where(servers.c.plan_id.in_(managed.keys()))
+    placed = placed.add_columns(literal(None, UtcDateTime))
+    past: Select[Any] = select(past_placements).where(past_placements.c.until > after)
+    return [
+        CoverPeriod(Covered(server_id, customer_id, plan_id), covered)
+        for rows in (connection.execute(placed), connection.execute(past))
+        for server_id, customer_id, plan_id, since, until in rows
+        for management in managed.get(plan_id, ())
+        if (covered := Period(since, until).within(management)) is not None
+    ]
 
 
 def forget_covers(connection: Connection, before: datetime) -> None:
     """Those that had ended by then."""
-    connection.execute(delete(past_covers).where(past_covers.c.until <= before))
+    for table in (past_placements, past_management):
+        connection.execute(delete(table).where(table.c.until <= before))
 
 
-def _period(server_id: str, row: Any, until: datetime | None = None) -> CoverPeriod:
-    return CoverPeriod(Covered(server_id, row.customer_id, row.plan_id), row.since, until)
+def _managed_periods(connection: Connection, after: datetime) -> Mapping[str, Sequence[Period]]:
+    """When plans were managed ones."""
+    past = select(past_management).where(past_management.c.until > after)
+    found: dict[str, list[Period]] = defaultdict(list)
+    for row in connection.execute(_MANAGED):
+        found[row.plan_id].append(Period(row.since, None))
+    for row in connection.execute(past):
+        found[row.plan_id].append(Period(row.since, row.until))
+    return found

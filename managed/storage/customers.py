@@ -33,8 +33,9 @@ from managed.domain.windows import Covered
 from managed.storage.covers import (
     IS_UNDER_MANAGEMENT,
     cover_periods,
-    end_covers,
     forget_covers,
+    keep_management,
+    keep_placements,
 )
 from managed.storage.database import reading, writing
 from managed.storage.tables import customers, plans, servers, users, windows
@@ -139,7 +140,7 @@ class Customers:
     def change_plan(self, connection: Connection, plan: Plan, now: datetime) -> None:
         """AlreadyExists when the name is another's."""
         if self.locked_plan(connection, plan.plan_id).kind is not plan.kind:
-            end_covers(connection, servers.c.plan_id == plan.plan_id, now)
+            keep_management(connection, plan.plan_id, now)
             connection.execute(
                 update(plans).where(plans.c.id == plan.plan_id).values(kind_since=now)
             )
@@ -200,12 +201,12 @@ class Customers:
                 servers.c.plan_id.is_distinct_from(plan_id),
             ),
         )
-        end_covers(connection, elsewhere, now)
+        keep_placements(connection, elsewhere, now)
         since = case((IS_UNDER_MANAGEMENT, literal(now, UtcDateTime)))
         connection.execute(
             update(servers)
             .where(elsewhere)
-            .values(customer_id=customer_id, plan_id=plan_id, covered_since=since)
+            .values(customer_id=customer_id, plan_id=plan_id, placed_since=since)
         )
         return replace(server, customer_id=customer_id, plan_id=plan_id)
 

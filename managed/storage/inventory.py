@@ -91,7 +91,7 @@ class Inventory:
                         node_id=server.node_id,
                         spec=asdict(server.spec) if server.spec else None,
                         created_at=now,
-                        covered_since=now if server.status is ServerStatus.ACTIVE else None,
+                        placed_since=now if server.status is ServerStatus.ACTIVE else None,
                     )
                 )
         except IntegrityError as error:
@@ -173,7 +173,7 @@ class Inventory:
     def set_status(self, server_id: str, status: ServerStatus, now: datetime) -> None:
         values: dict[str, Any] = {"status": status.value}
         if status is ServerStatus.ACTIVE:
-            values["covered_since"] = func.coalesce(servers.c.covered_since, now)
+            values["placed_since"] = func.coalesce(servers.c.placed_since, now)
         with writing(self._engine) as connection:
             connection.execute(update(servers).where(servers.c.id == server_id).values(values))
 

@@ -151,16 +151,17 @@ class Windows:
 
     def periods(self, after: datetime) -> Sequence[WindowPeriod]:
         """Windows as they are, and as they were until a time after that one. The present ones are
-        read first: one that is changed meanwhile is seen as it was, and never as nothing.
+        read first: one that is changed meanwhile is seen twice as it was, and never as nothing.
         """
         past = select(past_windows).where(past_windows.c.until > after)
         with reading(self._engine) as connection:
-            present = [_window(row, row.id) for row in connection.execute(select(windows))]
-            found = {(w.window_id, w.created_at): WindowPeriod(w, None) for w in present}
+            found = [
+                WindowPeriod(_window(row, row.id), None)
+                for row in connection.execute(select(windows))
+            ]
             for row in connection.execute(past):
-                window = _window(row, row.window_id)
-                found[window.window_id, window.created_at] = WindowPeriod(window, row.until)
-        return list(found.values())
+                found.append(WindowPeriod(_window(row, row.window_id), row.until))
+        return found
 
     def forget_past(self, before: datetime) -> None:
         """How windows were until that time or earlier."""

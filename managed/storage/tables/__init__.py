@@ -11,7 +11,8 @@ from managed.storage.tables.notifications import (
 from managed.storage.tables.panel import invitations, panel_sessions
 from managed.storage.tables.planning import (
     missed_windows,
-    past_covers,
+    past_management,
+    past_placements,
     past_windows,
     pause,
     surveys,
@@ -46,7 +47,8 @@ __all__ = [
     "notification_targets",
     "notifications",
     "panel_sessions",
-    "past_covers",
+    "past_management",
+    "past_placements",
     "past_windows",
     "pause",
     "plans",

@@ -78,7 +78,7 @@ servers = Table(
     Column("plan_id", ForeignKey("plans.id")),
     Column("created_at", UtcDateTime, nullable=False),
     # Since when it is under management as this customer's, on this plan; none: not yet.
-    Column("covered_since", UtcDateTime),
+    Column("placed_since", UtcDateTime),
     Index(
         "uq_servers_name_present",
         "name",

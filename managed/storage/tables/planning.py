@@ -40,9 +40,9 @@ windows = Table(
     UniqueConstraint("server_id", "job_kind"),
 )
 
-# How windows were until they were changed or removed, and how servers were covered until they were
-# placed elsewhere, for as long as openings of that time may have to be judged. What these name may
-# be gone.
+# How windows were until they were changed or removed, where servers were until they were placed
+# elsewhere, and when plans were managed ones that are not: for as long as openings of that time may
+# have to be judged. What these name may be gone.
 past_windows = Table(
     "past_windows",
     metadata,
@@ -59,15 +59,22 @@ past_windows = Table(
     Column("starts_on", String(10), nullable=False),
 )
 
-past_covers = Table(
-    "past_covers",
+past_placements = Table(
+    "past_placements",
     metadata,
-    Column("server_id", ForeignKey("servers.id"), primary_key=True),
-    Column("since", UtcDateTime, primary_key=True),
-    Column("until", UtcDateTime, nullable=False),
+    Column("server_id", String(36), primary_key=True),
     Column("customer_id", String(36)),
     Column("plan_id", String(36), nullable=False),
-    Index("ix_past_covers_until", "until"),
+    Column("since", UtcDateTime, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+)
+
+past_management = Table(
+    "past_management",
+    metadata,
+    Column("plan_id", String(36), primary_key=True),
+    Column("since", UtcDateTime, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
 )
 
 missed_windows = Table(

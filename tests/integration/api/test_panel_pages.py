@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -196,7 +196,8 @@ def test_tonight_shows_what_failed_first_and_counts_what_is_done(night: Night) -
     missed = MissedWindow(
         night.annas.server_id, JobKind.PATCH, opening, "the server was busy", utc_now()
     )
-    installation.windows.record_missed([missed])
+    long_ago = Opening(utc_now() - timedelta(hours=27), utc_now() - timedelta(hours=25))
+    installation.windows.record_missed([missed, replace(missed, opening=long_ago)])
     night.bench.add_survey(night.annas, Opening(utc_now(), utc_now() + timedelta(hours=1)))
     page = night.support.get("/panel/tonight").text
     text = " ".join(re.sub("<[^>]+>", " ", page).split())

@@ -22,7 +22,12 @@ from managed.domain.servers import ServerStatus
 from managed.domain.windows import Opening, Window, WindowOwner
 from managed.storage import windows as windows_module
 from managed.storage.database import reading, writing
-from managed.storage.tables import notifications, past_covers, past_windows
+from managed.storage.tables import (
+    notifications,
+    past_management,
+    past_placements,
+    past_windows,
+)
 from managed.storage.windows import MissedWindow
 from tests.support.jobs import JobBench
 from tests.support.openings_stage import CLOSES, CUSTOMER, OPENS, PLAN, UNMANAGED, Stage
@@ -292,10 +297,12 @@ def test_how_it_was_is_forgotten_when_nothing_is_judged_by_it_any_more(stage: St
     at(stage, NOON)
     stage.remove_window(window)
     move_away(stage, window)
+    end_management(stage, window)
+    past = (past_windows, past_placements, past_management)
     stage.openings.forget_past(NOON + timedelta(days=3))
-    assert [rows(stage, table) for table in (past_windows, past_covers)] == [1, 1]
+    assert [rows(stage, table) for table in past] == [1, 1, 1]
     stage.openings.forget_past(NOON + timedelta(days=7))
-    assert [rows(stage, table) for table in (past_windows, past_covers)] == [0, 0]
+    assert [rows(stage, table) for table in past] == [0, 0, 0]
 
 
 def rows(stage: Stage, table: Any) -> int:

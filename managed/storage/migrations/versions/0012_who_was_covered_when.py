@@ -9,10 +9,10 @@ down_revision = "0011"
 
 def upgrade() -> None:
     op.add_column("plans", sa.Column("kind_since", sa.DateTime(timezone=True), nullable=True))
-    op.add_column("servers", sa.Column("covered_since", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("servers", sa.Column("placed_since", sa.DateTime(timezone=True), nullable=True))
     # Those that had not been under management all the time were told as missed by then.
     op.execute(
-        "UPDATE servers SET covered_since = created_at WHERE status IN ('active', 'broken')"
+        "UPDATE servers SET placed_since = created_at WHERE status IN ('active', 'broken')"
         " OR (status = 'rescue' AND EXISTS (SELECT 1 FROM rescue_sessions WHERE server_id ="
         " servers.id AND ended_at IS NULL AND status_before <> 'new'))"
     )
@@ -32,15 +32,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("window_id", "created_at", name=op.f("pk_past_windows")),
     )
     op.create_table(
-        "past_covers",
+        "past_placements",
         sa.Column("server_id", sa.String(length=36), nullable=False),
-        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
         sa.Column("customer_id", sa.String(length=36), nullable=True),
         sa.Column("plan_id", sa.String(length=36), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["server_id"], ["servers.id"], name=op.f("fk_past_covers_server_id")
-        ),
-        sa.PrimaryKeyConstraint("server_id", "since", name=op.f("pk_past_covers")),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("server_id", "since", name=op.f("pk_past_placements")),
     )
-    op.create_index("ix_past_covers_until", "past_covers", ["until"])
+    op.create_table(
+        "past_management",
+        sa.Column("plan_id", sa.String(length=36), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("plan_id", "since", name=op.f("pk_past_management")),
+    )
