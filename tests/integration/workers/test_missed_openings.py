@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine as Database
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, update
 
 from managed.domain.customers import Customer, PlanKind
 from managed.domain.jobs import JobKind, JobStatus
@@ -27,6 +27,7 @@ from managed.storage.tables import (
     past_management,
     past_placements,
     past_windows,
+    servers,
 )
 from managed.storage.windows import MissedWindow
 from tests.support.jobs import JobBench
@@ -125,6 +126,22 @@ def test_a_server_that_was_being_created_has_missed_nothing(stage: Stage) -> Non
     stage.start_clock()
     stage.tick(NOON)
     assert missed_by(stage, server_id) == []
+
+
+def test_a_server_that_a_worker_of_an_older_version_has_activated_misses_its_windows(
+    stage: Stage,
+) -> None:
+    plan_window(stage)
+    with writing(stage.bench.database) as connection:
+        connection.execute(update(servers).values(placed_since=None))
+    stage.tick(CLOSES)
+    assert missed_by(stage) == [(OPENS, NOTHING)]
+    at(stage, NOON)
+    stage.place(stage.bench.server_id, UNMANAGED)
+    stage.place(stage.bench.server_id, PLAN)
+    stage.start_clock()
+    stage.tick(CLOSES + timedelta(days=1))
+    assert len(missed_by(stage)) == 2
 
 
 def test_servers_of_a_plan_that_became_managed_have_not_missed_the_night_before(
@@ -369,7 +386,7 @@ def test_wherever_the_clock_dies_a_job_that_it_ended_too_late_is_missed_and_told
 ) -> None:
     listen(stage)
     plan_window(stage)
-    servers = three_servers(stage)
+    every = three_servers(stage)
     assert len(stage.tick(OPENS)) == 3
 
     for number in count(1):
@@ -382,7 +399,7 @@ def test_wherever_the_clock_dies_a_job_that_it_ended_too_late_is_missed_and_told
     stage.tick(CLOSES + timedelta(minutes=5))
 
     assert number > 10, "it died at many places"
-    assert [missed_by(stage, one) for one in servers] == [[(OPENS, TOO_LATE)]] * 3
+    assert [missed_by(stage, one) for one in every] == [[(OPENS, TOO_LATE)]] * 3
     assert rows(stage, notifications) == 3
 
 
