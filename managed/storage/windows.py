@@ -207,8 +207,9 @@ class Windows:
         before: tuple[datetime, str, str] | None = None,
         limit: int = 50,
     ) -> Sequence[MissedWindow]:
-        """Those recorded at `since` or later, newest opening first; `before` is start, server and
-        kind of the last one of the page before.
+        """Those recorded at `since` or later, newest opening first; of openings that ended after
+        that time only, if it is given; `before` is start, server and kind of the last one of the
+        page before.
         """
         query = select(missed_windows).where(missed_windows.c.recorded_at >= since)
         if kind is not None:
