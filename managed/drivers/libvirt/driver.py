@@ -12,7 +12,7 @@ from managed.domain.errors import AlreadyExists, Conflict, HypervisorError, NotF
 from managed.domain.servers import PowerState, ServerSpec
 from managed.drivers.libvirt.acceleration import TIME_SCALE_WITHOUT_KVM, find_out
 from managed.drivers.libvirt.connection import Connection
-from managed.drivers.libvirt.console import last_bytes
+from managed.drivers.libvirt.console import begin_log, last_bytes
 from managed.drivers.libvirt.disks import (
     create_disk,
     finish_interrupted_change,
@@ -132,6 +132,7 @@ class LibvirtHypervisor:
                 definition = server_definition(
                     _spec(domain), self._node, self._is_accelerated(connection)
                 )
+                begin_log(self._node.console_log(server_id))
                 connection.defineXML(definition).create()
 
     def shut_down(self, server_id: str) -> None:
@@ -169,6 +170,7 @@ class LibvirtHypervisor:
             )
             _pull_the_plug(domain)
             finish_interrupted_change(self._node.disk(server_id))
+            begin_log(self._node.console_log(server_id))
             configuration = self._node.configuration_disk(server_id)
             try:
                 write_configuration_disk(configuration, rescue.configuration)
