@@ -45,6 +45,10 @@ _STATES: Final = {
     libvirt.VIR_DOMAIN_SHUTOFF: PowerState.STOPPED,
     libvirt.VIR_DOMAIN_CRASHED: PowerState.STOPPED,
 }
+# After a boot of the node a server is what it was last told to be; in rescue its disk may be in
+# pieces, so there it stays off.
+_STARTS_WITH_NODE: Final = 1
+_STAYS_OFF: Final = 0
 _FORGET_EVERYTHING: Final = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -133,11 +137,14 @@ class LibvirtHypervisor:
                     _spec(domain), self._node, self._is_accelerated(connection)
                 )
                 begin_log(self._node.console_log(server_id))
-                connection.defineXML(definition).create()
+                domain = connection.defineXML(definition)
+                domain.create()
+            domain.setAutostart(_STARTS_WITH_NODE)
 
     def shut_down(self, server_id: str) -> None:
         with self._connection.use() as connection:
             domain, state = self._not_in_rescue(connection, server_id, "shut down")
+            domain.setAutostart(_STAYS_OFF)
             if state is not PowerState.STOPPED:
                 try:
                     domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
@@ -148,6 +155,7 @@ class LibvirtHypervisor:
     def power_off(self, server_id: str) -> None:
         with self._connection.use() as connection:
             domain, _ = self._not_in_rescue(connection, server_id, "powered off")
+            domain.setAutostart(_STAYS_OFF)
             _pull_the_plug(domain)
 
     def reset(self, server_id: str) -> None:
@@ -168,6 +176,7 @@ class LibvirtHypervisor:
             definition = rescue_definition(
                 spec, rescue, self._node, self._is_accelerated(connection)
             )
+            domain.setAutostart(_STAYS_OFF)
             _pull_the_plug(domain)
             finish_interrupted_change(self._node.disk(server_id))
             begin_log(self._node.console_log(server_id))
@@ -215,6 +224,7 @@ class LibvirtHypervisor:
             domain, _ = self._not_in_rescue(connection, server_id, "reverted")
             if name not in {point.name for point in self._points(connection, server_id).points()}:
                 raise NotFound(f"There is no restore point {name}", name=name)
+            domain.setAutostart(_STAYS_OFF)
             _pull_the_plug(domain)
             StoppedDisk(self._node.disk(server_id)).revert(name)
 
