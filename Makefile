@@ -49,10 +49,9 @@ test: images  ## Run all tests, the whole main job on a real VM included; TESTS=
 	@[ -n "$(TESTS)" ] || echo 'Running all tests: without KVM about half an hour, most of it one run on a VM.'
 	@$(PYTEST) -m "not long"
 
-# The operator's host with a node, in the guide's words, and a server through its life there.
 .PHONY: node-test
 node-test: TESTS = tests/integration/production/test_node_host.py
-node-test: images  ## Run the units with a libvirt node, and a server through its life there
+node-test: images  ## Take a server through its life on an operator's host with a node
 	@$(PYTEST)
 
 .PHONY: kill-matrix

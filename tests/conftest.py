@@ -22,7 +22,6 @@ _LONGEST = (
     "test_harden.py",
     "test_embedded_service.py",
     "test_systemd_units.py",
-    "test_node_host.py",
     "test_database_loading.py",
     "test_harden_trial.py",
     "test_prepare.py",

@@ -1,6 +1,6 @@
 """The units of deploy/systemd, started for real: a cell with its own systemd is the operator's
-host, installed by the lines of the guide; another one is a customer's server. PostgreSQL, Redis and
-the S3 server are this test's own.
+host, installed by the lines of the guide; another one is a customer's server; at the end the host
+is a node, too. PostgreSQL, Redis and the S3 server are this test's own.
 
 The tests are one story and run in their order: each finds the service up and leaves it so.
 """
@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, text
 from managed.client import ManagedClient
 from managed.lab.cells import Cell
 from tests.support.cells import StartCell
+from tests.support.node_host import DISKS, make_node, order_server, owners
 from tests.support.postgres import PostgresCluster
 from tests.support.systemd_host import (
     REPOSITORY,
@@ -266,3 +267,47 @@ def test_a_copy_is_taken_and_brings_the_control_plane_back(stage: Stage) -> None
     stage.host.run("managed audit verify && managed pause end")
     with stage.host.client() as client:
         ended(client, submit(client, "check"))
+
+
+@pytest.mark.vm
+def test_the_guides_lines_make_the_host_a_node(stage: Stage) -> None:
+    make_node(stage.host, "/opt/managed-2")
+    (node,) = json.loads(stage.host.run("managed nodes list --json"))["items"]
+    assert (node["libvirt_uri"], node["storage_dir"]) == ("qemu:///system", DISKS)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("part", list(UNITS))
+def test_all_parts_but_the_gateway_see_libvirts_socket(stage: Stage, part: str) -> None:
+    """Customers' servers speak to the gateway, and who may use libvirt is as good as root."""
+    process = stage.host.property_of(UNITS[part], "MainPID")
+    seen = stage.host.run(f"ls -A /proc/{process}/root/run/libvirt").split()
+    assert ("libvirt-sock" in seen) == (part != "gateway")
+
+
+@pytest.mark.vm
+def test_a_rescue_session_on_the_node_lets_us_in_and_a_cancelled_create_leaves_nothing(
+    stage: Stage,
+) -> None:
+    """Clock and workers take turns, so that the job goes no further than that."""
+    workers = f"{UNITS['worker-1']} {UNITS['worker-2']}"
+    stage.host.run(f"systemctl stop {UNITS['clock']}")
+    with stage.host.client() as client:
+        job_id = order_server(client, "given-up")
+
+        def status() -> str:
+            return str(client.get(f"/v1/jobs/{job_id}")["status"])
+
+        wait_until(lambda: status() == "waiting", timeout=SECONDS, what="the session boots")
+        assert owners(stage.host) == {
+            "qcow2": "libvirt-qemu 600",
+            "rescue-config.raw": "libvirt-qemu 600",
+            "log": "managed 600",
+        }
+        stage.host.run(f"systemctl stop {workers}; systemctl start {UNITS['clock']}")
+        wait_until(lambda: status() == "queued", timeout=SECONDS, what="the clock is let in")
+        client.post(f"/v1/jobs/{job_id}/cancel")
+        stage.host.run(f"systemctl start {workers}")
+        job = client.wait_for_job(job_id, lambda _event: None)
+    assert job["status"] == "cancelled", job["error"]
+    assert owners(stage.host) == {}
