@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.slow,
     pytest.mark.vm,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(1800),
 ]
 
 
