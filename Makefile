@@ -47,6 +47,11 @@ serve: root setup  ## Start the embedded service on 127.0.0.1:8000 and stay up
 .PHONY: test
 test: images  ## Run all tests, the whole main job on a real VM included; TESTS=path for some
 	@[ -n "$(TESTS)" ] || echo 'Running all tests: without KVM about half an hour, most of it one run on a VM.'
+	@$(PYTEST) -m "not long"
+
+.PHONY: node-test
+node-test: TESTS = tests/integration/production/test_node_host.py
+node-test: images  ## Take a server through its life on an operator's host with a node
 	@$(PYTEST)
 
 .PHONY: kill-matrix
