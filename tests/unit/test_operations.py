@@ -1,33 +1,22 @@
-"""What operators are given holds together: guide, alert rules, units, compose file."""
+"""What operators are given holds together: guides, units, compose files."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import SecretStr
 
-from api.metrics import Metrics
-from managed.domain.copies import SelfBackupState
 from managed.domain.jobs import HELD_IN_A_PAUSE, JobKind
-from managed.domain.secrets import Secret
 from managed.settings import MAY_STAND_IN_A_FILE, Settings
-from managed.storage.numbers import BackupNumbers, Numbers
-from workers import heart
-from workers.measures import EndedJob, JobMeasures
-from workers.schedule import beats
 
 ROOT = Path(__file__).parents[2]
-NOW = datetime(2026, 11, 25, tzinfo=UTC)
 _ROW = re.compile(r"^\| `MANAGED_(\w+)` \| (?:`(.*)`)? ?\| (.*) \|$", re.MULTILINE)
-_METRIC = re.compile(r"\bmanaged_\w+")
 
 
 def text_of(value: object) -> str:
@@ -54,44 +43,6 @@ def test_the_guide_says_which_jobs_a_pause_holds() -> None:
     said = {kind: text for kinds, text in rows for kind in re.findall(r"`([a-z-]+)`", kinds)}
     assert set(said) == set(JobKind)
     assert {kind for kind, text in said.items() if "refused" in text} == HELD_IN_A_PAUSE
-
-
-def told_metrics() -> set[str]:
-    """The names of all that API, workers and clock tell."""
-    backups = BackupNumbers(servers=1, never=0, late=0, oldest=NOW)
-    numbers = Numbers(
-        open_jobs={("queued", "patch"): 1},
-        oldest_unbegun=NOW,
-        abandoned=0,
-        overdue_questions=0,
-        missed_windows={"patch": 1},
-        surveys={},
-        backups=backups,
-        self_backup=SelfBackupState(last_error="the bucket is away"),
-        paused_since=None,
-    )
-    registry = CollectorRegistry()
-    JobMeasures(registry).count(EndedJob("patch", "failed", 3.0, "command-failed", late=2.0))
-    beats(registry)
-    told = (
-        Metrics(Secret("token"), lambda _: numbers, lambda: NOW).text(),
-        generate_latest(registry),
-        generate_latest(heart.REGISTRY),
-    )
-    lines = b"\n".join(told).decode().splitlines()
-    return {re.split(r"[ {]", line)[0] for line in lines if line and not line.startswith("#")}
-
-
-def test_alert_rules_ask_for_metrics_that_there_are() -> None:
-    groups = yaml.safe_load((ROOT / "docs" / "guides" / "alerts.yml").read_text())["groups"]
-    rules = [rule for group in groups for rule in group["rules"]]
-    assert len({rule["alert"] for rule in rules}) == len(rules)
-    asked = {name for rule in rules for name in _METRIC.findall(rule["expr"])}
-    assert asked
-    assert not asked - told_metrics()
-    for rule in rules:
-        assert rule["labels"]["severity"] in ("page", "ticket")
-        assert rule["annotations"]["summary"]
 
 
 @pytest.fixture(scope="module")
