@@ -87,6 +87,17 @@ def test_rules_are_what_prometheus_reads() -> None:
     require_content("check", "rules", str(GUIDES / "alerts.yml"))
 
 
+def test_the_guides_configuration_is_what_prometheus_reads(tmp_path: Path) -> None:
+    guide = (GUIDES / "operations.md").read_text()
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "prometheus.yml").write_text(shown)
+    (tmp_path / "alerts.yml").symlink_to(GUIDES / "alerts.yml")
+    require_content("check", "config", "--syntax-only", str(tmp_path / "prometheus.yml"))
+    scraped = {job["job_name"] for job in yaml.safe_load(shown)["scrape_configs"]}
+    series = [series["series"] for test in written_tests() for series in test["input_series"]]
+    assert set(re.findall(r'job="([^"]*)"', "".join(series))) == scraped
+
+
 def test_every_rule_fires_and_is_quiet_before() -> None:
     require_content("test", "rules", str(GUIDES / "alerts.test.yml"))
     cases = [case for test in written_tests() for case in test["alert_rule_test"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,12 @@ from pydantic import SecretStr
 
 from managed.domain.jobs import HELD_IN_A_PAUSE, JobKind
 from managed.settings import MAY_STAND_IN_A_FILE, Settings
+from tests.support.compose import (
+    MAIN_FILE,
+    SECOND_FILE,
+    SECOND_FILES_OWN,
+    second_file_without,
+)
 
 ROOT = Path(__file__).parents[2]
 _ROW = re.compile(r"^\| `MANAGED_(\w+)` \| (?:`(.*)`)? ?\| (.*) \|$", re.MULTILINE)
@@ -129,21 +136,36 @@ def test_the_command_line_on_a_host_of_units_has_what_a_unit_has() -> None:
     assert f"for name in {' '.join(secrets)}; do" in command
 
 
-def test_without_its_second_file_compose_needs_nothing_that_is_elsewhere() -> None:
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    assert not {"postgres", "valkey", "s3"} & set(services)
-    for name, service in services.items():
-        assert not set(service["depends_on"]) - set(services), name
-
-
-def compose() -> dict[str, Any]:
+def compose(second_file: dict[str, Any] | None = None) -> dict[str, Any]:
     """What Compose makes of its two files, as far as it matters here."""
     merged: dict[str, Any] = {"services": {}}
-    for name in ("docker-compose.yml", "docker-compose.override.yml"):
-        document = yaml.safe_load((ROOT / name).read_text())
+    for document in (
+        yaml.safe_load((ROOT / MAIN_FILE).read_text()),
+        second_file or yaml.safe_load((ROOT / SECOND_FILE).read_text()),
+    ):
         for service, described in document["services"].items():
-            merged["services"].setdefault(service, {}).update(described)
+            there = merged["services"].setdefault(service, {})
+            needed = {**there.get("depends_on", {}), **described.get("depends_on", {})}
+            there.update({**described, "depends_on": needed})
     return merged
+
+
+WAYS_OF_LEAVING_OUT = [
+    left_out
+    for number in range(1, len(SECOND_FILES_OWN) + 1)
+    for left_out in combinations(SECOND_FILES_OWN, number)
+]
+
+
+@pytest.mark.parametrize("left_out", WAYS_OF_LEAVING_OUT, ids="+".join)
+def test_what_is_elsewhere_can_be_left_out(left_out: tuple[str, ...]) -> None:
+    second_file = second_file_without(left_out)
+    services = compose(second_file)["services"]
+    assert set(services) == set(compose()["services"]) - set(left_out)
+    for name, service in services.items():
+        assert not set(service["depends_on"]) - set(services), name
+        assert service["image"], name
+    assert bool(second_file["services"]) == (left_out != SECOND_FILES_OWN)
 
 
 @pytest.mark.parametrize("name", list(compose()["services"]))
