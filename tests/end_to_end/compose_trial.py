@@ -69,10 +69,10 @@ def main(arguments: list[str]) -> int:
     if arguments == [_IN_NAMESPACE]:
         trial(command)
         return 0
-    with docker_engine(WORK, in_own_namespace=False) as engine:
+    with docker_engine(WORK, in_own_namespace=False) as engine, made_secrets() as secrets:
         say(engine.run(*command, "version").strip())
         say(f"Docker {engine.version()}")
-        build(engine, command)
+        build(engine, command, secrets)
     cell_root()
     again = [sys.executable, "-m", "tests.end_to_end.compose_trial", _IN_NAMESPACE]
     return subprocess.run(
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
     ).returncode
 
 
-def build(engine: DockerEngine, command: tuple[str, ...]) -> None:
+def build(engine: DockerEngine, command: tuple[str, ...], secrets: Path) -> None:
     """The three images, from bases that are pulled, or made here where that cannot be."""
     release = platform.freedesktop_os_release()
     suite = release["VERSION_CODENAME"] if release["ID"] == "debian" else "bookworm"
@@ -95,6 +95,7 @@ def build(engine: DockerEngine, command: tuple[str, ...]) -> None:
     with wheels(release["ID"] == "debian") as packages:
         environment = {
             "COMPOSE_FILE": f"{MAIN_FILE}:{SECOND_FILE}:{file}",
+            "MANAGED_SECRETS": str(secrets),
             "MANAGED_BASE": base,
             "POSTGRESQL_BASE": base,
             **packages,
