@@ -50,6 +50,8 @@ WORK = REPOSITORY / "var" / "compose"
 PROJECT = "managed-trial"
 PARTS = ("gateway", "api", "worker-1", "worker-2", "clock")
 _IN_NAMESPACE = "--in-namespace"
+# Of the network for documentation (RFC 5737), so nobody's.
+_ELSEWHERE = "192.0.2.1"
 _UP_SECONDS = 600.0
 _JOB_SECONDS = 600.0
 
@@ -164,6 +166,8 @@ def cell_root() -> Path:
 def trial(command: tuple[str, ...]) -> None:
     """In a network namespace of our own."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    # Containers reach it by their way to this host.
+    subprocess.run(["ip", "address", "add", f"{_ELSEWHERE}/32", "dev", "lo"], check=True)
     with docker_engine(WORK, in_own_namespace=True) as engine:
         start = partial(Compose, engine, command, PROJECT)
         with made_secrets() as secrets:
@@ -175,7 +179,7 @@ def trial(command: tuple[str, ...]) -> None:
                     start({**given, **files_without(left_out)}).run("config", "--quiet")
             say("Compose takes its files without each of the services that may be elsewhere")
         for left_out in (("postgres", "s3"), SECOND_FILES_OWN):
-            with made_secrets() as secrets, elsewhere(engine, left_out, secrets) as given:
+            with made_secrets() as secrets, elsewhere(left_out, secrets) as given:
                 say(f"elsewhere: {', '.join(left_out)}")
                 some_elsewhere(start({"MANAGED_SECRETS": str(secrets), **given}), left_out, secrets)
 
@@ -202,25 +206,22 @@ def files_without(left_out: tuple[str, ...]) -> dict[str, str]:
 
 
 @contextmanager
-def elsewhere(
-    engine: DockerEngine, left_out: tuple[str, ...], secrets: Path
-) -> Iterator[dict[str, str]]:
+def elsewhere(left_out: tuple[str, ...], secrets: Path) -> Iterator[dict[str, str]]:
     """The services that are left out stand on this host, at an address that containers reach; what
     `.env` says of them.
     """
-    address = engine.gateway("bridge")
     given = files_without(left_out)
     objects = WORK / "elsewhere"
     with ExitStack() as running:
         if "postgres" in left_out:
-            url = running.enter_context(postgresql_at(address))
+            url = running.enter_context(postgresql_at(_ELSEWHERE))
             (secrets / "database_url").write_text(url)
         if "valkey" in left_out:
-            (secrets / "broker_url").write_text(running.enter_context(redis_at(address)))
+            (secrets / "broker_url").write_text(running.enter_context(redis_at(_ELSEWHERE)))
         if "s3" in left_out:
             running.callback(shutil.rmtree, objects)
             keys = [(secrets / name).read_text() for name in ("s3_access_key", "s3_secret_key")]
-            server = s3_at(address, objects, *keys)
+            server = s3_at(_ELSEWHERE, objects, *keys)
             given["MANAGED_S3_ENDPOINT"] = running.enter_context(server)
         yield given
 
