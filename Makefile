@@ -64,7 +64,7 @@ test-fast: root setup  ## Run all tests that need no VM (about 10 minutes on two
 	@$(PYTEST) -m "not vm and not slow"
 
 .PHONY: compose-test
-compose-test: root setup  ## Bring docker-compose.yml up on a Docker engine of its own (docker.io, docker-compose)
+compose-test: root setup  ## Bring docker-compose.yml up on a Docker engine of its own; COMPOSE='docker compose'
 	@$(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" scripts/try-compose
 
 .PHONY: lint
