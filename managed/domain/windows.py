@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from managed.domain.customers import PlanKind
 from managed.domain.errors import InvalidInput
 from managed.domain.jobs import CLOCKS_KEYS, Job, JobKind
+from managed.domain.moments import YEARS
 from managed.domain.recurrence_rules import bad_rule, rule_of
 from managed.domain.recurrences import Recurrence
 from managed.domain.servers import ServerStatus
@@ -174,6 +175,12 @@ def checked_rule(rule: str, zone: str, starts_on: date, now: datetime) -> str:
     """The rule, known to be one that people can follow: daily or rarer, an hour at least between
     its starts, and with one that is to come. InvalidInput that says what is wrong.
     """
+    if starts_on.year not in YEARS:
+        raise InvalidInput(
+            f"a rule that counts from {starts_on}",
+            hint=f"Give a day of the years {YEARS[0]} to {YEARS[-1]}.",
+            field="starts_on",
+        )
     read = rule_of(rule)
     unending = Recurrence(replace(read, count=None, until=None), starts_on, _zone("UTC"))
     begin = datetime.combine(starts_on, time(), UTC) - timedelta(seconds=1)

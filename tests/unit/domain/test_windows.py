@@ -217,6 +217,15 @@ def test_sensible_rules_are_taken(rule: str) -> None:
     assert checked_rule(rule, "Europe/Berlin", date(2026, 1, 1), NOW) == rule
 
 
+@pytest.mark.parametrize("starts_on", [date(1, 1, 1), date(1999, 12, 31), date(9990, 1, 1)])
+def test_no_rule_counts_from_far_away_and_one_that_does_is_followed(starts_on: date) -> None:
+    with pytest.raises(InvalidInput, match="counts from") as refusal:
+        checked_rule("FREQ=DAILY", "UTC", starts_on, NOW)
+    assert refusal.value.details == {"field": "starts_on"}
+    stored = replace(NIGHTLY, starts_on=starts_on)
+    assert (next_opening(stored, NOW) is None) is (rule_limitation(stored, NOW) is not None)
+
+
 def test_zones_and_lengths_are_checked() -> None:
     assert checked_zone("Asia/Kolkata") == "Asia/Kolkata"
     others = ("localtime", "Factory", "posixrules", "right/Europe/Berlin", "posix/Europe/Berlin")
