@@ -10,7 +10,6 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse, Response
-from pydantic import AwareDatetime
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
@@ -18,6 +17,7 @@ from api.auth import CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.examples import EVENT
 from api.idempotency import Answer, IdempotencyKey, once
+from api.moments import Moment
 from api.requests import Cancellation, JobRequest
 from api.routes._common import (
     JobReference,
@@ -112,10 +112,8 @@ def list_jobs(
     requested_by: Annotated[
         str | None, Query(max_length=253, description="Who asked, exactly as jobs show it.")
     ] = None,
-    since: Annotated[
-        AwareDatetime | None, Query(description="Asked for at that time or later.")
-    ] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Asked for before that time.")] = None,
+    since: Annotated[Moment | None, Query(description="Asked for at that time or later.")] = None,
+    until: Annotated[Moment | None, Query(description="Asked for before that time.")] = None,
     limit: Limit = 50,
     cursor: Annotated[uuid.UUID | None, Query(description="`next` of the page before.")] = None,
 ) -> Page[JobView]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -120,8 +120,8 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 
 
 def moment(text: str | None) -> str:
-    """A time of the API in this machine's zone, to the second."""
-    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}" if text else ""
+    """A time of the API in UTC, to the second: every time that people read is printed so."""
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if text else ""
 
 
 def duration(began: str | None, ended: str | None) -> str:

@@ -139,7 +139,7 @@ def add_window(
         "minutes": minutes,
     }
     made = client().post("/v1/windows", body)
-    say(made, f"It opens {_next(made)}.", as_json=as_json)
+    say(made, opens(made), as_json=as_json)
 
 
 @windows.command("list")
@@ -169,7 +169,9 @@ def list_windows(
                 w["rule"],
                 w["zone"],
                 w["minutes"],
-                _next(w),
+                moment(w["next_opening"]["starts_at"])
+                if w["next_opening"]
+                else f"does not: {w['limitation']}",
             )
             for w in found
         ),
@@ -292,6 +294,9 @@ def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
         print_fields(found)
 
 
-def _next(window: Mapping[str, Any]) -> str:
+def opens(window: Mapping[str, Any]) -> str:
+    """When the window opens, or why it does not, as a sentence."""
     opening = window["next_opening"]
-    return moment(opening["starts_at"]) if opening else "never again"
+    if opening is None:
+        return f"It is kept, but does not open: {window['limitation']}."
+    return f"It opens {moment(opening['starts_at'])}."

@@ -15,6 +15,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from managed.domain.moments import YEARS
+
 _WEEKDAYS: Final = {
     name: number
     for number, names in enumerate(
@@ -45,7 +47,6 @@ _NUMBERS: Final = {
     )
     for word in words.split()
 } | {"seven": 7, "sieben": 7}
-_YEARS: Final = range(2000, 2100)
 _UNITS: Final = {
     "minute": timedelta(minutes=1),
     "hour": timedelta(hours=1),
@@ -152,8 +153,7 @@ def _day(match: re.Match[str], today: date) -> date | None:
     except ValueError:
         return None
     if named is not None:
-        # Others have no backups, and the calendar's ends cannot be moved to another zone.
-        return named if named.year in _YEARS else None
+        return named if named.year in YEARS else None
     if match["word"]:
         return today - timedelta(days=_DAYS_BACK[match["word"].lower()])
     back = (today.weekday() - _WEEKDAYS[match["weekday"].lower()]) % 7

@@ -353,6 +353,11 @@ def test_the_servers_page_shows_its_evidence(night: Night, api: TestClient) -> N
         "rule": "FREQ=DAILY;BYHOUR=2",
     }
     assert api.post("/v1/windows", json=window).status_code == 201
+    page = night.support.get("/panel/servers/annas").text
+    assert "Nothing starts by itself: the server is on no plan." in page
+    assert "FREQ=DAILY" not in page
+    api.post("/v1/plans", json={"name": "plus"})
+    api.put("/v1/servers/annas/placement", json={"customer": "Anna", "plan": "plus"})
     opens = datetime(2026, 11, 25, 2, tzinfo=UTC)
     bench.add_survey(night.annas, Opening(opens, opens + timedelta(hours=2)))
     page = night.support.get("/panel/servers/annas").text
