@@ -89,7 +89,7 @@ _NEXT_WORD: Final = re.compile(r"[ \t]*(\n?)[ \t]*(\S+)")
 _ADDRESS: Final = re.compile(
     r"\w+://|www\.|[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|info|io|eu|de|at|ch|uk|shop)/", re.IGNORECASE
 )
-_NUMBERS_ONLY: Final = re.compile(r"[\d./:+()%-]+")
+_NUMBER: Final = re.compile(r"[\d./:+()%-]+|\w+/\d+\.\d[\d.]*")
 _NO_PATH_IN_SPITE_OF_SLASH: Final = frozenset(
     listed(
         "and/or und/oder or/and oder/und tcp/ip i/o w/o n/a a/b ssl/tls tls/ssl ci/cd he/she"
@@ -223,7 +223,7 @@ def _is_half_of_path(word: str) -> bool:
     bare = word.strip(_MARKS)
     if "/" not in bare or bare.startswith("/") or _ADDRESS.match(bare):
         return False
-    if _BARE.search(bare) or _NUMBERS_ONLY.fullmatch(bare):
+    if _BARE.search(bare) or _NUMBER.fullmatch(bare):
         return False
     return bare.casefold() not in _NO_PATH_IN_SPITE_OF_SLASH
 

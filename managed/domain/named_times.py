@@ -34,6 +34,7 @@ _DAYS_BACK: Final = {
     "yesterday": 1,
     "gestern": 1,
     "the day before yesterday": 2,
+    "day before yesterday": 2,
     "vorgestern": 2,
 }
 _NUMBERS: Final = {
@@ -135,7 +136,8 @@ _ON_DAY: Final = re.compile(
 )
 _LONGEST_WORD_BEFORE: Final = 8
 _HARM: Final = re.compile(
-    r"\b(?:deleted?|removed?|lost|lose|overw\w+|broke\w*|broken|hacked|gone|missing|since|before"
+    r"\b(?:deleted?|removed?|lost|lose|overw\w+|broke\w*|broken|hacked|gone|missing|since"
+    r"|before(?! yesterday)"
     r"|gelöscht|entfernt|verloren|überschrieben|kaputt\w*|gehackt|verschwunden|weg|seit"
     r"|bevor|vor dem)\b",
     re.IGNORECASE,

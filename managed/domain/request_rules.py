@@ -151,10 +151,10 @@ def proposal_for(ticket: Ticket, zone: str) -> Proposal:
     return _restore(rule, why, text, times, zone)
 
 
-def _restore(rule: Rule, why: str, text: str, named_in_it: NamedTimes, zone: str) -> Proposal:
-    named, times = named_paths(text), named_in_it.times
+def _restore(rule: Rule, why: str, text: str, moments: NamedTimes, zone: str) -> Proposal:
+    named, times = named_paths(text), moments.times
     whole = _WHOLE_SERVER.search(text)
-    reason = _unclear(named, named_in_it, is_whole=whole is not None, zone=zone)
+    reason = _unclear(named, moments, is_whole=whole is not None, zone=zone)
     if reason:
         return _for_a_person(f"{why} {reason}")
     as_of = times[0].at if times else None
@@ -179,8 +179,8 @@ def _unclear(named: NamedPaths, times: NamedTimes, *, is_whole: bool, zone: str)
     if times.unread:
         return f"It names what may be a time and is not plain: {_all_quoted(times.unread)}."
     if len(times.times) > 1:
-        moments = ", ".join(_moment(one, zone) for one in times.times[:5])
-        return f"It names several times: {moments}."
+        several = ", ".join(_moment(one, zone) for one in times.times[:5])
+        return f"It names several times: {several}."
     return ""
 
 

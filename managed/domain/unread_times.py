@@ -21,8 +21,11 @@ from managed.domain.calendar_words import (
 from managed.domain.named_paths import without_paths
 
 # What is a month only beside a number: "you may", "a march", and what people are called.
-_DOUBTFUL_MONTHS: Final = one_of((*SHORT_MONTHS, "march"))
-_PLAIN_MONTHS: Final = one_of(set(LONG_MONTHS) - {"may", "march"})
+_DOUBTFUL_MONTHS: Final = one_of((*(set(SHORT_MONTHS) - {"may"}), "march", "mai"))
+_PLAIN_MONTHS: Final = one_of(set(LONG_MONTHS) - {"may", "march", "mai"})
+_MISSPELT_MONTHS: Final = one_of(
+    listed("janua febru augus septe octob oktob novem novie decem dezem dicie")
+)
 _MAY: Final = r"may(?!\s+(?:be|have|not|also|need|still|contain|only|well|want|see)\b)"
 MONTH: Final = one_of((*(set(MONTHS) - {"may"}), _MAY))
 PART_OF_DAY: Final = one_of(
@@ -69,6 +72,7 @@ _NO_TIME: Final = re.compile(
             r"\b(?:\w+://|www\.|mailto:)\S+",
             r"[#]\w[\w/-]*",
             r"\bcve-\d{4}-\d+\b",
+            rf"\b{_PRODUCT}\s+(?:from|von)\s+{_NUMBER_OF_VERSION}\s+(?:to|auf)\s+{_NUMBER_OF_VERSION}",
             rf"\b{_PRODUCT}[\s/:-]?{_NUMBER_OF_VERSION}"
             rf"(?:\s*(?:to|auf|->|and|und|or|oder|/)\s*{_NUMBER_OF_VERSION})?",
             r"\bv(?:ersion\s+)?\d\.\d{1,3}(?:\.\d{1,3})*(?!\.?\d)",
@@ -85,6 +89,9 @@ _NO_TIME: Final = re.compile(
             r"(?<!\d)\+\d{8,}",
             r"\(0\d{1,5}\)(?:[ /-]\d{2,}(?![.:]\d))+",
             r"(?<![\w/])0\d{2,5}/\d{3,}",
+            r"\b(?:per|pro|je)\s+(?:day|week|month|year|tag|woche|monat|jahr)\b",
+            r"\bmon?(?:day|tag)?\s?[\u2013-]\s?(?:fri?|sa|so|sat|sun)(?:day|eitag)?[ .:,]{0,2}"
+            r"\d{1,2}(?::\d{2})?\s?[\u2013-]\s?\d{1,2}(?::\d{2})?(?:\s?uhr\b)?",
             r"\b24/7\b|(?<![\w/])[123]/[234](?![\w/])",
             r"\b(?:good|gute[nr]?|schöne[nrs]?|nice|great|lovely|happy|merry|frohe[sn]?)\s+"
             r"(?:new\s+|neues\s+)?(?:morning|afternoon|evening|day|night|weekend|week|year|morgen"
@@ -130,15 +137,18 @@ _TIME: Final = re.compile(
             rf"(?<![\d-])(?:{_DAY}-{_MONTH_NUMBER}|{_MONTH_NUMBER}-{_DAY})-(?:\d{{4}}|[23]\d)(?![\d-])",
             r"(?<![\d-])20\d{2}-(?:0[1-9]|1[0-2])(?![\d-])",
             r"\b(?:am|vom|zum|seit\s+dem|bis)\s+\d{1,2}\.(?!\d)",
-            r"\b(?:in|from|of|since|until|aus|von|seit|bis|im\s+jahre?)\s+(?:19|20)\d{2}\b(?![.-]\d)",
+            r"(?:\b(?:in|from|of|since|until|aus|von|seit|bis|im\s+jahre?)\s+)?"
+            r"(?<![\w#:/-])(?<!port )(?<!© )20[0-3]\d(?!\w|[.,:/-]\d)|(?<!\w)'\d{2}\b",
             r"\b(?:the|on|of)\s+\d{1,2}(?:st|nd|rd|th)\b",
             # Days in words
             rf"\b{_PLAIN_MONTHS}(?:\s+(?:19|20)\d{{2}})?\b",
-            rf"\b(?:in|of|since|until|early|late|mid|im|seit|bis|ende|anfang|mitte)[\s-]"
+            rf"\b(?:in|of|from|since|until|early|late|mid|im|dem|vom|von|seit|bis|ende|anfang|mitte)[\s-]"
             rf"(?:{_DOUBTFUL_MONTHS}|{_MAY})\b",
             rf"(?<!\d)\d{{1,4}}(?:st|nd|rd|th|\.)?[\s-]?(?:{_DOUBTFUL_MONTHS}|{_MAY})\b",
             rf"\b(?:{_DOUBTFUL_MONTHS}|{_MAY})\.?[\s-]\d",
+            rf"\b{_MISSPELT_MONTHS}\w{{0,8}}",
             rf"\b{one_of(WEEKDAYS)}\w{{0,12}}",
+            r"\bkw\s?\d{1,2}\b",
             rf"\b(?:on|since|from|until)\s+{one_of(w for w in SHORT_WEEKDAYS if len(w) > 2)}\b",
             r"\b(?:heute|today|tomorrow|übermorgen|morgen|tonight|weekend|wochenende|overnight)\b",
             r"\b(?:this\s+|next\s+|diese[nrsm]?\s+|nächste[nrsm]?\s+)?(?:week|month|woche|monate?s?)\b",
@@ -165,13 +175,28 @@ _TIME: Final = re.compile(
     ),
     re.IGNORECASE,
 )
-# Which time they mean depends on something that is not told.
+# Which time they mean depends on something that is not told, or on words that nobody foresaw: what
+# stands behind "as of" is a time, whatever it is.
 _UNTOLD: Final = re.compile(
-    r"\b(?:before|prior\s+to|bevor|vor\s+(?:dem|der|den))\b(?:\s+\w+){0,2}"
-    r"|\b(?:since|seit(?:dem)?)\s+(?:the|an?|my|our|your|then|dem|der|einem|einer|ich|wir)\b(?:\s+\w+)?"
-    r"|\b(?:previous|older|oldest|ältere[nrsm]?|vorherige[nrsm]?|frühere[nrsm]?)\s+(?:\w+\s+)?"
-    r"(?:version|state|status|backup|snapshot|copy|content|data|files?|one|stand|zustand|fassung"
-    r"|sicherung|inhalt|dateie?n?|daten)",
+    "|".join(
+        (
+            r"\b(?:before|prior\s+to|bevor|vor\s+(?:dem|der|den))\b(?:\s+\w+){0,2}",
+            r"\b(?:since|seit(?:dem)?)\s+(?:the|an?|my|our|your|then|dem|der|einem|einer|ich|wir)\b"
+            r"(?:\s+\w+)?",
+            r"\b(?:previous|older|oldest|ältere[nrsm]?|vorherige[nrsm]?|frühere[nrsm]?)\s+"
+            r"(?:\w+\s+)?(?:version|state|status|backup|snapshot|copy|content|data|files?|one|stand"
+            r"|zustand|fassung|sicherung|inhalt|dateie?n?|daten)",
+            r"\b(?:when|while)\s+(?:it|everything|all)\b(?:\s+\w+)?|\bals\s+(?:es|alles|noch)\b"
+            r"|\bknown[\s-]good\b|\bpoint\s+in\s+time\b|\bzeitpunkt\b",
+            r"\b(?:as\s+(?:of|at)|(?:state|version|backup|snapshot)\s+(?:of|from|on|at)|dated"
+            r"|as\s+(?:it|they)\s+(?:was|were)(?:\s+(?:on|at))?"
+            r"|(?:stand|version|fassung)(?:\s+(?:vom|von|am))?|(?:backup|sicherung)\s+(?:vom|am))"
+            r"\s+(?!(?:now|jetzt|the|my|our|your|this|that|it|them|all|dies\w*|des|der|before|vor)\b)"
+            r"[\w'+-][^\s;]*",
+            r"\b(?:to|vom)\s+(?!\d\.\d)[+-]?\d\S*",
+            rf"(?<![\w-])(?:{_DAY_TWO}-{_MONTH_TWO}|{_MONTH_TWO}-{_DAY_TWO})(?![\w-])",
+        )
+    ),
     re.IGNORECASE,
 )
 _SAID_BEFORE: Final = re.compile(

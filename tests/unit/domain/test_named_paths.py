@@ -44,7 +44,7 @@ from managed.domain.named_paths import MOST_PATHS, checked_paths, named_paths, p
         ("/srv/x - thanks", ("/srv/x",)),
         ("/srv/x (it was my shop)", ("/srv/x",)),
         ("/srv/x\n/srv/y\n\nAnna Shop Ltd, IT/Sales", ("/srv/x", "/srv/y")),
-        ("we need PHP 8.2/8.3, it is 24/7 and/or TCP/IP for /srv/x", ("/srv/x",)),
+        ("we need PHP 8.2/8.3, it is 24/7 and/or TCP/IP, HTTP/1.1 for /srv/x", ("/srv/x",)),
         ("/srv/x is gone, /srv/y vanished and /srv/z fehlt", ("/srv/x", "/srv/y", "/srv/z")),
     ],
 )
