@@ -127,7 +127,8 @@ _NAMED: Final = re.compile(
     rf"|\b(?P<word>{one_of(_DAYS_BACK)})\b|\b(?P<weekday>{one_of(WEEKDAYS)})\b)"
     rf"(?:,?\s+(?:(?:in\s+the|in\s+der|at|am|zu|late|early|spät)\s+)?(?P<part>{PART_OF_DAY})\b)?"
     rf"(?:(?:\s?,\s?|\s+|T)(?:(?P<after>{_CLOCK})(?P<zone>{_ZONE})?"
-    r"|(?P<bare>\d{1,2})(?=\s?(?:[.,;!?)]|$))))?",
+    r"|(?P<bare>\d{1,2}(?=\s?(?:[.,;!?)-]|$))|[0-2]\d[0-5]\d(?![\w.])"
+    r"|(?:between|zwischen|after|nach|before|vor|until|bis|from|ab|von)\s+\d{1,2}(?:[:.]\d{2})?\b)))?",
     re.IGNORECASE,
 )
 # Before a day of digits without a year, which is otherwise the number of some version.

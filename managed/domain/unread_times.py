@@ -114,7 +114,7 @@ _PAST: Final = re.compile(
             r"\b(?:last|letzte[nrsm]?|letztlich|vorige[nrsm]?|vergangene[nrsm]?"
             r"|(?<!half )(?<!quarter )past)\s+\w+",
             r"\b(?:hours?|days?|weeks?|months?|years?)\s+ago\b",
-            r"\w{0,20}(?:yesterday|gestern|gestrige)\w{0,5}",
+            r"\w{0,20}(?:yest(?=\w)|gestern|gestrige)\w{0,8}",
             r"\b(?:recently|vorhin|kürzlich|neulich|the\s+other\s+day|neulich|damals)\b",
         )
     ),
@@ -163,6 +163,9 @@ _TIME: Final = re.compile(
             r"(?:\b(?:at|um|gegen|ab|around|by|until|bis|nach|after|before|vor)\s+)?"
             r"(?<![\w.:])\d{1,2}(?:[.:]\d{2})?\s*(?:[ap]m\b|[ap]\.m\.|uhr\b|o'clock\b)",
             r"(?<![\w.])\d{1,2}h(?:\d{2})?\b",
+            r"\b[0-2]\d[0-5]\d\s?(?:backup|hours?|hrs?|h|uhr)\b",
+            r"\b(?:lunch|breakfast|dinner|after\s+work|eod|cob|end\s+of\s+(?:the\s+)?day"
+            r"|close\s+of\s+business|mittagspause)\b",
             r"\bat\s+\d{1,2}\b(?!\s*%)",
             r"\b(?:um|gegen)\s+\d{1,2}\b(?!\s+(?-i:[A-ZÄÖÜ]))",
             rf"\b(?:at|um|gegen)\s+{_HOUR_WORD}",

@@ -205,6 +205,12 @@ def test_a_day_alone_is_its_end_and_its_beginning_where_something_was_lost(
         ("earlier today", "earlier today"),
         ("early yesterday", "early yesterday"),
         ("gestern 18.", "gestern 18"),
+        ("2026-11-20 1800", "2026-11-20 1800"),
+        ("20 November between 18 and 19", "20 November between 18"),
+        ("yesterday after lunch", "lunch"),
+        ("yesterday EOD", "EOD"),
+        ("the 0300 backup", "0300 backup"),
+        ("yesteday's state", "yesteday"),
         ("der gestrige Stand", "gestrige"),
         # Clocks.
         ("at 6pm", "at 6pm"),
