@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from sse_starlette import ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import permits
+from api.auth import Admission, AdmissionDependency, permits
 from api.dependencies import Services, ServicesDependency
 from api.panel.pages import living_page, rendered
 from api.panel.route import PageRoute, VisitorDependency
@@ -28,8 +28,8 @@ router = APIRouter(prefix="/panel/jobs", route_class=PageRoute, include_in_schem
 
 _LINES_SHOWN: Final = 300
 _LINES_OF_WHOLE_LOG: Final = 5000
-# Then browsers open the stream again, and it is asked anew whether they may: who was signed out or
-# lost a server does not read on for hours.
+# Then browsers open the stream again, and it is asked anew whether the server is theirs: who lost
+# it does not read on for hours. Whether they are signed in is looked at all the time.
 LONGEST_STREAM_SECONDS: Final = 120.0
 
 
@@ -73,6 +73,7 @@ async def follow_log(
     job_id: JobReference,
     services: ServicesDependency,
     visitor: VisitorDependency,
+    admission: AdmissionDependency,
     after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
@@ -82,17 +83,19 @@ async def follow_log(
     job = await run_in_threadpool(job_of, services, visitor.caller(), job_id)
     position = position_of(last_event_id) if last_event_id else after
     followers: Followers = request.app.state.followers
-    return stream_of(_messages(services, followers, job.job_id, position))
+    return stream_of(_messages(services, followers, admission, job.job_id, position))
 
 
 async def _messages(
-    services: Services, followers: Followers, job_id: str, position: int
+    services: Services, followers: Followers, admission: Admission, job_id: str, position: int
 ) -> AsyncIterator[bytes]:
     # Who has read the log to its end is told so, and does not come again.
     progress = await run_in_threadpool(progress_of, services.database, [job_id])
     is_over = progress[job_id].is_final and position >= progress[job_id].last_seq
     if not is_over:
-        pages = pages_of_job(services, followers, job_id, position, LONGEST_STREAM_SECONDS)
+        pages = pages_of_job(
+            services, followers, admission, job_id, position, LONGEST_STREAM_SECONDS
+        )
         async for page in pages:
             yield await run_in_threadpool(encoded, page, _message)
             is_over = page[-1].type == "job_ended"

@@ -43,9 +43,14 @@ def page(
     return HTMLResponse(text, status, headers)
 
 
-def error_page(request: Request, status: int, error: ManagedError) -> HTMLResponse:
+def error_page(
+    request: Request,
+    status: int,
+    error: ManagedError,
+    headers: Mapping[str, str] | None = None,
+) -> HTMLResponse:
     """What is wrong and what to do about it."""
-    return page(request, "error.html", status=status, error=error)
+    return page(request, "error.html", status=status, headers=headers, error=error)
 
 
 def living_page(
