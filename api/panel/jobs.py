@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -22,6 +23,7 @@ from api.sse import Followers, encoded, pages_of_job, stream_of
 from managed.domain.access import Permission
 from managed.domain.event_lines import EventLine, event_line
 from managed.domain.events import Event
+from managed.domain.jobs import Job
 from managed.storage.following import progress_of
 
 router = APIRouter(prefix="/panel/jobs", route_class=PageRoute, include_in_schema=False)
@@ -83,29 +85,30 @@ async def follow_log(
     job = await run_in_threadpool(job_of, services, visitor.caller(), job_id)
     position = position_of(last_event_id) if last_event_id else after
     followers: Followers = request.app.state.followers
-    return stream_of(_messages(services, followers, admission, job.job_id, position))
+    return stream_of(_messages(services, followers, admission, job, position))
 
 
 async def _messages(
-    services: Services, followers: Followers, admission: Admission, job_id: str, position: int
+    services: Services, followers: Followers, admission: Admission, job: Job, position: int
 ) -> AsyncIterator[bytes]:
     # Who has read the log to its end is told so, and does not come again.
-    progress = await run_in_threadpool(progress_of, services.database, [job_id])
-    is_over = progress[job_id].is_final and position >= progress[job_id].last_seq
+    found = await run_in_threadpool(progress_of, services.database, [job.job_id])
+    progress = found[job.job_id]
+    is_over = progress.is_final and position >= progress.last_seq
     if not is_over:
         pages = pages_of_job(
-            services, followers, admission, job_id, position, LONGEST_STREAM_SECONDS
+            services, followers, admission, job.job_id, position, LONGEST_STREAM_SECONDS
         )
         async for page in pages:
-            yield await run_in_threadpool(encoded, page, _message)
+            yield await run_in_threadpool(encoded, page, partial(_message, job))
             is_over = page[-1].type == "job_ended"
     if is_over:
         yield ServerSentEvent(event="end", data="").encode()
 
 
-def _message(event: Event) -> ServerSentEvent:
+def _message(job: Job, event: Event) -> ServerSentEvent:
     """ASCII only, as the API's events are: readers differ in which characters end a line."""
-    text = rendered("_line.html", one=LogLine.of(event))
+    text = rendered("_line.html", job=job, one=LogLine.of(event))
     ascii_only = text.encode("ascii", "xmlcharrefreplace").decode()
     return ServerSentEvent(id=str(event.seq), event="line", data=ascii_only)
 
