@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import CallerDependency, GuardedRoute, permits
+from api.auth import AdmissionDependency, CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.examples import EVENT
 from api.idempotency import Answer, IdempotencyKey, once
@@ -204,6 +204,7 @@ async def read_events(
     request: Request,
     services: ServicesDependency,
     caller: CallerDependency,
+    admission: AdmissionDependency,
     after: Annotated[
         int, Query(ge=0, le=LARGEST_NUMBER, description="Only events with a higher number.")
     ] = 0,
@@ -215,7 +216,8 @@ async def read_events(
     """What happens to a job, as it happens: steps, live output of playbooks and restic, progress.
 
     The stream sends all events after the given number, follows the job, and closes after its last
-    event (`job_ended`). With `Accept: application/json` it is one page that ends at once.
+    event (`job_ended`), or soon after the token counts no more. With `Accept: application/json` it
+    is one page that ends at once.
     """
     job = await run_in_threadpool(job_of, services, caller, job_id)
     position = position_of(last_event_id) if last_event_id else after
@@ -223,7 +225,7 @@ async def read_events(
         view = await run_in_threadpool(_events_page(services, job.job_id, position))
         return JSONResponse(view.model_dump(mode="json"))
     followers: Followers = request.app.state.followers
-    return event_stream(services, followers, job.job_id, position)
+    return event_stream(services, followers, admission, job.job_id, position)
 
 
 def position_of(text: str) -> int:

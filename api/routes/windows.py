@@ -33,12 +33,15 @@ from managed.domain.errors import Json, NotFound
 from managed.domain.jobs import JobKind
 from managed.domain.surveys import Survey, SurveyOutcome
 from managed.domain.windows import (
+    WINDOW_KINDS,
+    Covered,
     Window,
     WindowOwner,
     checked_minutes,
     checked_rule,
     checked_zone,
     first_day_of_rules,
+    nearest_window,
 )
 from managed.storage.database import reading
 from managed.storage.window_owners import owner_limitations
@@ -93,12 +96,17 @@ def list_windows(
     owner_id: Annotated[
         Reference | None, Query(description="The id of the plan, customer or server.")
     ] = None,
+    server: Annotated[
+        Reference | None,
+        Query(description="Only those that count for the server of this id or name."),
+    ] = None,
     kind: JobKind | None = None,
     limit: Limit = 50,
     cursor: Annotated[uuid.UUID | None, Query(description="`next` of the page before.")] = None,
 ) -> Page[WindowView]:
     """Windows that concern servers of the caller's, oldest first, with their next opening."""
     every = services.windows.all(caller.principal.tenant)
+    counting = None if server is None else _counting(services, caller, server, every)
     after = _place_of(cursor, every)
     found = [
         window
@@ -106,6 +114,7 @@ def list_windows(
         if owner in (None, window.owner)
         and owner_id in (None, window.owner_id)
         and kind in (None, window.job_kind)
+        and (counting is None or window in counting)
     ]
     page, last = cut(found, limit)
     return Page[WindowView](
@@ -265,6 +274,18 @@ def end_pause(
         return Answer(200, PauseStateView(pause=None))
 
     return once(services, caller, None, request, None).answer(lambda: None, end)
+
+
+def _counting(
+    services: Services, caller: Caller, reference: str, every: Sequence[Window]
+) -> Sequence[Window]:
+    """Of all windows those that count for this server: at most one for each kind of job."""
+    server, now = server_of(services, caller, reference), services.clock()
+    covered = Covered(
+        server.server_id, server.customer_id, server.plan_id, server.created_at or now
+    )
+    nearest = (nearest_window(every, covered, kind) for kind in WINDOW_KINDS)
+    return [window for window in nearest if window is not None]
 
 
 def _place_of(cursor: uuid.UUID | None, windows: Sequence[Window]) -> int:
