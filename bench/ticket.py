@@ -148,7 +148,7 @@ def _tickets(live: LiveInstallation, number: int) -> list[Ticket]:
             customer = Customer(str(uuid.uuid4()), f"customer {ticket.number}", ticket.sender)
             installation.customers.add(connection, customer, now)
             installation.customers.place(
-                connection, servers[ticket.server_id], customer.customer_id, plan.plan_id
+                connection, servers[ticket.server_id], customer.customer_id, plan.plan_id, now
             )
     installation.database.dispose()
     return tickets

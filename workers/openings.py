@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
+from managed.domain.coverage import LONGEST_OPENING, Coverage, closed_openings
 from managed.domain.customers import Plan
 from managed.domain.errors import AlreadyExists, Conflict, Paused
 from managed.domain.jobs import HELD_IN_A_PAUSE, Job, JobKind
@@ -24,8 +25,6 @@ from managed.domain.windows import (
     Window,
     nearest_window,
     open_now,
-    opening_of,
-    openings,
 )
 from managed.storage.database import writing
 from managed.storage.job_queue import occupation
@@ -39,6 +38,7 @@ _CLOCK: Final = "clock"
 _STARTS_AT_ONCE: Final = 200
 # A clock that was away for longer tells of the last two nights only.
 _LOOKED_BACK: Final = timedelta(hours=48)
+_KEEP_PAST: Final = timedelta(days=7)
 # Not the pause's reason, which is for staff: customers read what was missed.
 _PAUSED: Final = "everything was paused"
 _NOT_SURVEYED: Final = (
@@ -76,7 +76,8 @@ class Hindrances:
 
 class Openings:
     """`send` tells the workers of a job; `surveys` asks servers what there is to do. What hindered
-    a server at the last look is remembered until its window closes, and said then.
+    a server at the last look is remembered until its window closes, and said then. So is until
+    when openings have been judged: a new process looks at those of two days once more.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Openings:
         self._surveys = surveys
         self._send = send
         self._refusals: Refusals = {}
+        self._judged_until: datetime | None = None
 
     def start(self, now: datetime) -> None:
         """Start a job on every server whose window is open and has started none yet, where a survey
@@ -115,37 +117,51 @@ class Openings:
                         hindrances.busy[server_id] = occupation(kind)
 
     def record_missed(self, now: datetime) -> None:
-        """Record every opening of the last two days that has closed and started nothing, though
-        there was something to do, or nobody knew.
+        """Record every opening that has closed and started nothing, though there was something to
+        do, or nobody knew: of the last two days if another process has looked before.
         """
-        pause = self._installation.windows.pause()
-        for kind, opening, covers in self._closed(now):
-            is_lost = pause is not None and pause.follows_a_restore_after(opening.ends_at)
-            surveyed = self._outcomes(kind, opening)
-            known = self._installation.windows.started(kind, opening.run_key)
-            known |= self._installation.windows.known_as_missed(kind, opening)
-            known |= {
-                server_id for server_id, outcome in surveyed.items() if not outcome.starts_a_job
-            }
-            self._record(
-                MissedWindow(
-                    server.server_id,
-                    kind,
-                    opening,
-                    self._refusals.get((server.server_id, kind, opening))
-                    or unexplained(kind, surveyed.get(server.server_id), is_lost),
-                    now,
-                )
-                for server, _ in covers
-                if server.server_id not in known
-            )
+        after = max(now - _LOOKED_BACK, self._judged_until or now - _LOOKED_BACK)
+        for kind, opening, servers in self._closed(after, now):
+            self._judge(kind, opening, servers, now)
+        self._judged_until = max(after, now)
         self._refusals = {key: why for key, why in self._refusals.items() if key[2].ends_at > now}
 
     def end_too_late(self, now: datetime) -> None:
         """End the jobs that no worker began before their window closed: they are missed, too."""
         for job in self._installation.queue.end_too_late(now):
-            log.warning("job_too_late", job_id=job.job_id, kind=job.kind)
-            self._record(missed_by(job, now))
+            log.warning("job_too_late", job_id=job.job_id, server_id=job.server_id, kind=job.kind)
+
+    def forget_past(self, now: datetime) -> None:
+        """Forget how windows and placements were, when no opening of that time is judged again."""
+        self._installation.windows.forget_past(now - _KEEP_PAST)
+        self._installation.customers.forget_covers(now - _KEEP_PAST)
+
+    def _judge(self, kind: JobKind, opening: Opening, servers: Set[str], now: datetime) -> None:
+        """Record for which of its servers a closed opening was missed, and why."""
+        windows = self._installation.windows
+        pause, surveyed = windows.pause(), self._outcomes(kind, opening)
+        is_lost = pause is not None and pause.follows_a_restore_after(opening.ends_at)
+        content = {one for one, outcome in surveyed.items() if not outcome.starts_a_job}
+        known = windows.started(kind, opening.run_key) | windows.known_as_missed(kind, opening)
+        missed = [
+            MissedWindow(
+                server_id,
+                kind,
+                opening,
+                self._refusals.get((server_id, kind, opening))
+                or unexplained(kind, surveyed.get(server_id), is_lost),
+                now,
+            )
+            for server_id in sorted(servers - known - content)
+        ]
+        for one in windows.record_missed(missed):
+            log.warning(
+                "window_missed",
+                server_id=one.server_id,
+                kind=one.job_kind,
+                starts_at=one.opening.starts_at.isoformat(),
+                reason=one.reason,
+            )
 
     def _outcomes(self, kind: JobKind, opening: Opening) -> Mapping[str, SurveyOutcome]:
         """What surveys for this opening have found, by server."""
@@ -201,37 +217,26 @@ class Openings:
         with writing(installation.database) as connection:
             return installation.queue.submit_within(connection, new, now)
 
-    def _record(self, missed: Iterator[MissedWindow]) -> None:
-        found = list(missed)
-        self._installation.windows.record_missed(found)
-        for one in found:
-            log.warning(
-                "window_missed",
-                server_id=one.server_id,
-                kind=one.job_kind,
-                starts_at=one.opening.starts_at.isoformat(),
-                reason=one.reason,
-            )
-
     def _open(self, now: datetime) -> Iterator[tuple[JobKind, Opening, Covers]]:
         for kind, window, covers in self._windows_in_use():
             opening = open_now(window, now)
             if opening is not None:
                 yield kind, opening, covers
 
-    def _closed(self, now: datetime) -> Iterator[tuple[JobKind, Opening, Covers]]:
-        for kind, window, covers in self._windows_in_use():
-            for opening in openings(window, now - _LOOKED_BACK, now):
-                if opening.ends_at <= now:
-                    yield (
-                        kind,
-                        opening,
-                        [
-                            (server, plan)
-                            for server, plan in covers
-                            if server.since <= opening.starts_at
-                        ],
-                    )
+    def _closed(
+        self, after: datetime, now: datetime
+    ) -> Iterator[tuple[JobKind, Opening, Set[str]]]:
+        """What ended after one moment and not after another, with the servers that it was for. Of
+        servers nothing is read while nothing has ended.
+        """
+        earliest = after - LONGEST_OPENING
+        windows = self._installation.windows.periods(earliest)
+        closed = closed_openings(windows, after, now)
+        if not closed:
+            return
+        coverage = Coverage(windows, self._installation.customers.cover_periods(earliest))
+        for (kind, opening), counting in closed.items():
+            yield kind, opening, coverage.servers_of(kind, opening, counting)
 
     def _windows_in_use(self) -> Iterator[tuple[JobKind, Window, Covers]]:
         """Each window with the servers that go by it."""
@@ -259,13 +264,6 @@ def unexplained(kind: JobKind, surveyed: SurveyOutcome | None, is_lost: bool) ->
     if kind in SURVEYED_KINDS and surveyed is None:
         return _NOT_SURVEYED
     return _NOTHING_STARTED
-
-
-def missed_by(job: Job, now: datetime) -> Iterator[MissedWindow]:
-    """What is missed when this job did not begin in time: the opening that it was for, if any."""
-    opening = opening_of(job)
-    if opening is not None:
-        yield MissedWindow(job.server_id, job.kind, opening, job.cancel_requested, now)
 
 
 def _parameters(plan: Plan, kind: JobKind) -> dict[str, object]:

@@ -88,6 +88,7 @@ class Clock:
             Duty("forget_deliveries", tickets.forget_deliveries, _HOUSEKEEPING),
             Duty("prepare_partitions", installation.events.prepare_partitions, _HOUSEKEEPING),
             Duty("forget_answers", self._forget_answers, _HOUSEKEEPING),
+            Duty("forget_past", openings.forget_past, _HOUSEKEEPING),
             Duty("forget_surveys", self._forget_surveys, _HOUSEKEEPING),
             Duty("tell", notices.tell, _EVERY_TICK),
             Duty("forget_notifications", notices.forget, _HOUSEKEEPING),

@@ -171,9 +171,7 @@ def _action(name: str) -> Action:
 def _windows(services: Services, visitor: Visitor, server: Server) -> list[WindowRow]:
     """What starts by itself on this server, and when."""
     now, known = services.clock(), services.windows.all(visitor.principal.tenant)
-    covered = Covered(
-        server.server_id, server.customer_id, server.plan_id, server.created_at or now
-    )
+    covered = Covered(server.server_id, server.customer_id, server.plan_id)
     rows = []
     for kind in WINDOW_KINDS:
         window = nearest_window(known, covered, kind)

@@ -111,7 +111,7 @@ def show_tonight(
 
 def night_of(services: Services, now: datetime) -> Night:
     """The last 24 hours, and what goes on."""
-    missed = services.windows.missed(since=now - NIGHT, limit=_MOST_ROWS)
+    missed = services.windows.missed(since=now - NIGHT, ended_after=now - NIGHT, limit=_MOST_ROWS)
     waiting = services.requests.find(status=RequestStatus.OPEN, limit=_MOST_ROWS)
     named = {one.server_id for one in missed}
     named |= {one.server_id for one in waiting if one.server_id is not None}

@@ -161,7 +161,7 @@ def change_plan(
 
     def change(connection: Connection, found: Plan) -> Answer:
         changed = replace(services.customers.locked_plan(connection, found.plan_id), **given)
-        services.customers.change_plan(connection, changed)
+        services.customers.change_plan(connection, changed, services.clock())
         return Answer(200, PlanView.of(changed), subject=found.plan_id, facts=_changed(given))
 
     return once(services, caller, None, request, body).answer(prepare, change)

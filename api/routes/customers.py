@@ -193,6 +193,7 @@ def place_server(
             found,
             customer.customer_id if customer else None,
             plan.plan_id if plan else None,
+            services.clock(),
         )
         return Answer(
             200,

@@ -199,5 +199,5 @@ def _store(
         connection, server.server_id, SecretPurpose.LOGIN_KEY, pair.private_key
     )
     if placed.customer_id or placed.plan_id:
-        services.customers.place(connection, server, placed.customer_id, placed.plan_id)
+        services.customers.place(connection, server, placed.customer_id, placed.plan_id, now)
     return EnrolledRowView.stored(row, server, pair.public_key)

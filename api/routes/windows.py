@@ -153,7 +153,7 @@ def remove_window(
     """Close a window for good; answers what it was. What it has started goes on."""
 
     def remove(connection: Connection, window: Window) -> Answer:
-        services.windows.remove(connection, window.window_id)
+        services.windows.remove(connection, window.window_id, services.clock())
         view = view_of(services, connection, window)
         return Answer(200, view, subject=window.owner_id, facts=_facts(window))
 
@@ -280,10 +280,8 @@ def _counting(
     services: Services, caller: Caller, reference: str, every: Sequence[Window]
 ) -> Sequence[Window]:
     """Of all windows those that count for this server: at most one for each kind of job."""
-    server, now = server_of(services, caller, reference), services.clock()
-    covered = Covered(
-        server.server_id, server.customer_id, server.plan_id, server.created_at or now
-    )
+    server = server_of(services, caller, reference)
+    covered = Covered(server.server_id, server.customer_id, server.plan_id)
     nearest = (nearest_window(every, covered, kind) for kind in WINDOW_KINDS)
     return [window for window in nearest if window is not None]
 

@@ -85,27 +85,31 @@ def opening_of(job: Job) -> Opening | None:
 
 @dataclass(frozen=True)
 class Covered:
-    """A server as far as windows are concerned; `since` is when it came under management."""
+    """A server as far as windows are concerned."""
 
     server_id: str
     customer_id: str | None
     plan_id: str | None
-    since: datetime
+
+    def owner_id(self, owner: WindowOwner) -> str | None:
+        """Whose windows of this kind of owner count for it; None: nobody's."""
+        match owner:
+            case WindowOwner.SERVER:
+                return self.server_id
+            case WindowOwner.CUSTOMER:
+                return self.customer_id
+            case WindowOwner.PLAN:
+                return self.plan_id
 
 
 def nearest_window(windows: Iterable[Window], server: Covered, kind: JobKind) -> Window | None:
     """The window that counts for this server: its own, else its customer's, else its plan's."""
-    owners = {
-        WindowOwner.SERVER: server.server_id,
-        WindowOwner.CUSTOMER: server.customer_id,
-        WindowOwner.PLAN: server.plan_id,
-    }
     found = {
         window.owner: window
         for window in windows
-        if window.job_kind is kind and window.owner_id == owners[window.owner]
+        if window.job_kind is kind and window.owner_id == server.owner_id(window.owner)
     }
-    return next((found[owner] for owner in owners if owner in found), None)
+    return next((found[owner] for owner in WindowOwner if owner in found), None)
 
 
 def open_now(window: Window, now: datetime) -> Opening | None:

@@ -24,7 +24,9 @@ class Servers(Protocol):
 
     def node(self, node_id: str) -> Node: ...
 
-    def set_status(self, server_id: str, status: ServerStatus) -> None: ...
+    def set_status(self, server_id: str, status: ServerStatus, now: datetime) -> None:
+        """From the first time that it is active on it is under management."""
+        ...
 
     def pin_host_key(self, server_id: str, host_key: str, *, replacing: str) -> None:
         """Pin a key in place of `replacing` (empty: none yet). HostKeyChanged when another key

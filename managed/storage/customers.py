@@ -13,21 +13,33 @@ from sqlalchemy import (
     Engine,
     Row,
     Table,
+    and_,
+    case,
     delete,
     func,
     insert,
+    literal,
     or_,
     select,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 
+from managed.domain.coverage import CoverPeriod
 from managed.domain.customers import Customer, Plan, PlanKind
 from managed.domain.errors import AlreadyExists, Conflict, NotFound
 from managed.domain.servers import Server, ServerStatus
 from managed.domain.windows import Covered
-from managed.storage.database import reading
+from managed.storage.covers import (
+    IS_UNDER_MANAGEMENT,
+    cover_periods,
+    forget_covers,
+    keep_management,
+    keep_placements,
+)
+from managed.storage.database import reading, writing
 from managed.storage.tables import customers, plans, servers, users, windows
+from managed.storage.tables.columns import UtcDateTime
 
 
 class Customers:
@@ -125,8 +137,13 @@ class Customers:
         except IntegrityError as error:
             raise AlreadyExists(f"a plan named {plan.name} exists", field="name") from error
 
-    def change_plan(self, connection: Connection, plan: Plan) -> None:
+    def change_plan(self, connection: Connection, plan: Plan, now: datetime) -> None:
         """AlreadyExists when the name is another's."""
+        if self.locked_plan(connection, plan.plan_id).kind is not plan.kind:
+            keep_management(connection, plan.plan_id, now)
+            connection.execute(
+                update(plans).where(plans.c.id == plan.plan_id).values(kind_since=now)
+            )
         try:
             with connection.begin_nested():
                 connection.execute(
@@ -172,14 +189,36 @@ class Customers:
         server: Server,
         customer_id: str | None,
         plan_id: str | None,
+        now: datetime,
     ) -> Server:
-        """Make a server a customer's, on a plan; None: the provider's own, on none."""
+        """Make a server a customer's, on a plan; None: the provider's own, on none. Openings that
+        began before count for it only if it stays where it is.
+        """
+        elsewhere = and_(
+            servers.c.id == server.server_id,
+            or_(
+                servers.c.customer_id.is_distinct_from(customer_id),
+                servers.c.plan_id.is_distinct_from(plan_id),
+            ),
+        )
+        keep_placements(connection, elsewhere, now)
+        since = case((IS_UNDER_MANAGEMENT, literal(now, UtcDateTime)))
         connection.execute(
             update(servers)
-            .where(servers.c.id == server.server_id)
-            .values(customer_id=customer_id, plan_id=plan_id)
+            .where(elsewhere)
+            .values(customer_id=customer_id, plan_id=plan_id, placed_since=since)
         )
         return replace(server, customer_id=customer_id, plan_id=plan_id)
+
+    def cover_periods(self, after: datetime) -> Sequence[CoverPeriod]:
+        """Who was covered and when, but for what had ended by then."""
+        with reading(self._engine) as connection:
+            return cover_periods(connection, after)
+
+    def forget_covers(self, before: datetime) -> None:
+        """What had ended by then."""
+        with writing(self._engine) as connection:
+            forget_covers(connection, before)
 
     def covered(self) -> Sequence[tuple[Covered, Plan]]:
         """The servers under management that are on a managed plan, with it."""
@@ -187,7 +226,7 @@ class Customers:
         with reading(self._engine) as connection:
             by_id = {row.id: _plan(row) for row in connection.execute(managed)}
             query = (
-                select(servers.c.id, servers.c.customer_id, servers.c.plan_id, servers.c.created_at)
+                select(servers.c.id, servers.c.customer_id, servers.c.plan_id)
                 .where(
                     servers.c.plan_id.in_(by_id.keys()),
                     servers.c.status.not_in([ServerStatus.NEW.value, ServerStatus.DELETED.value]),
@@ -196,7 +235,7 @@ class Customers:
             )
             return [
                 (
-                    Covered(row.id, row.customer_id, row.plan_id, row.created_at),
+                    Covered(row.id, row.customer_id, row.plan_id),
                     by_id[row.plan_id],
                 )
                 for row in connection.execute(query)

@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, literal_column, select, update
+from sqlalchemy import Connection, Engine, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
 from managed.domain.errors import AlreadyExists, HostKeyChanged, NotFound
@@ -90,6 +91,7 @@ class Inventory:
                         node_id=server.node_id,
                         spec=asdict(server.spec) if server.spec else None,
                         created_at=now,
+                        placed_since=now if server.status is ServerStatus.ACTIVE else None,
                     )
                 )
         except IntegrityError as error:
@@ -168,11 +170,12 @@ class Inventory:
         with reading(self._engine) as connection:
             return {row.name for row in connection.execute(query)}
 
-    def set_status(self, server_id: str, status: ServerStatus) -> None:
+    def set_status(self, server_id: str, status: ServerStatus, now: datetime) -> None:
+        values: dict[str, Any] = {"status": status.value}
+        if status is ServerStatus.ACTIVE:
+            values["placed_since"] = func.coalesce(servers.c.placed_since, now)
         with writing(self._engine) as connection:
-            connection.execute(
-                update(servers).where(servers.c.id == server_id).values(status=status.value)
-            )
+            connection.execute(update(servers).where(servers.c.id == server_id).values(values))
 
     def pin_host_key(self, server_id: str, host_key: str, *, replacing: str) -> None:
         with writing(self._engine) as connection:

@@ -31,6 +31,7 @@ from managed.domain.errors import (
 )
 from managed.domain.events import NewEvent
 from managed.domain.jobs import HELD_IN_A_PAUSE, Job, JobKind, JobStatus, Preemption, preemption
+from managed.domain.windows import opening_of
 from managed.storage import events
 from managed.storage.beginning import may_begin
 from managed.storage.database import reading, writing
@@ -38,7 +39,7 @@ from managed.storage.handover import IN_LINE, hand_over, hand_over_free_servers,
 from managed.storage.rows import job_from_row, steps_of
 from managed.storage.tables import jobs, servers
 from managed.storage.waiting import wake_to_stop
-from managed.storage.windows import pause_within
+from managed.storage.windows import MissedWindow, pause_within, record_missed_within
 
 TOO_LATE = "its window closed before it could begin"
 
@@ -216,7 +217,9 @@ class JobQueue:
             return [row.id for row in connection.execute(query)]
 
     def end_too_late(self, now: datetime, limit: int = 500) -> Sequence[Job]:
-        """End the jobs that have not begun in their time; returns them as they are then."""
+        """End the jobs that have not begun in their time; returns them as they are then. Those that
+        a window had started are recorded as missed in the transaction in which they end.
+        """
         query = (
             select(jobs.c.id, jobs.c.server_id)
             .where(jobs.c.status == "queued", jobs.c.started_at.is_(None), jobs.c.start_by <= now)
@@ -234,6 +237,7 @@ class JobQueue:
             if job.status is not JobStatus.QUEUED or job.started_at is not None:
                 return None
             _end_unbegun(connection, job, TOO_LATE, now)
+            _record_missed(connection, job, now)
             if job.holds_server:
                 hand_over(connection, server_id)
             return _read(connection, job_id)
@@ -341,6 +345,14 @@ def _end_unbegun(connection: Connection, job: Job, reason: str, now: datetime) -
         NewEvent(now, "job_ended", {"status": JobStatus.CANCELLED.value}),
     ]
     events.append(connection, job.job_id, ended)
+
+
+def _record_missed(connection: Connection, job: Job, now: datetime) -> None:
+    """What is missed when this job did not begin in time: the opening that it was for, if any."""
+    opening = opening_of(job)
+    if opening is not None:
+        missed = MissedWindow(job.server_id, job.kind, opening, TOO_LATE, now)
+        record_missed_within(connection, [missed])
 
 
 def _request_cancel(connection: Connection, job: Job, reason: str, now: datetime) -> None:

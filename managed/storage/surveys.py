@@ -7,12 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from managed.domain.jobs import JobKind
 from managed.domain.surveys import Finding, Survey, SurveyOutcome
 from managed.domain.windows import Opening
-from managed.storage.database import reading, writing
+from managed.storage.database import inserting, reading, writing
 from managed.storage.tables import surveys
 from managed.storage.windows import page_of_openings
 
@@ -28,8 +27,7 @@ class SurveyRecords:
         if not found:
             return
         with writing(self._engine) as connection:
-            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-            statement = dialect.insert(surveys).on_conflict_do_nothing()
+            statement = inserting(connection, surveys).on_conflict_do_nothing()
             connection.execute(statement, [_values(one) for one in found])
 
     def outcomes(self, kind: JobKind, opening: Opening) -> Mapping[str, SurveyOutcome]:

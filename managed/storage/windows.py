@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     Connection,
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     delete,
     insert,
+    literal,
     or_,
     select,
     tuple_,
@@ -22,16 +23,20 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from managed.domain.coverage import WindowPeriod
 from managed.domain.errors import AlreadyExists, Conflict, NotFound
 from managed.domain.jobs import JobKind
 from managed.domain.notifications import missed_window
 from managed.domain.windows import Opening, Window, WindowOwner
-from managed.storage.database import reading, writing
+from managed.storage.database import inserting, reading, writing
 from managed.storage.incidents import note
-from managed.storage.tables import jobs, missed_windows, pause, servers, windows
+from managed.storage.tables import jobs, missed_windows, past_windows, pause, servers, windows
+from managed.storage.tables.columns import UtcDateTime
 
 RESTORER = "restore-self"
 """Who begins the pause of a control plane that was restored."""
+
+_RECORDED_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,11 @@ class Windows:
         row = connection.execute(query).one_or_none()
         if row is None:
             raise NotFound(f"there is no window {window_id}", window_id=window_id)
-        return _window(row)
+        return _window(row, row.id)
 
     def change(self, connection: Connection, window: Window) -> None:
-        """NotFound when it has gone meanwhile."""
+        """From its `created_at` on it is as given. NotFound when it has gone meanwhile."""
+        _keep_as_it_was(connection, window.window_id, window.created_at)
         changed = connection.execute(
             update(windows)
             .where(windows.c.id == window.window_id)
@@ -113,8 +119,9 @@ class Windows:
         if changed == 0:
             raise NotFound(f"there is no window {window.window_id}", window_id=window.window_id)
 
-    def remove(self, connection: Connection, window_id: str) -> None:
+    def remove(self, connection: Connection, window_id: str, now: datetime) -> None:
         """NotFound when there is no such window. What it has started goes on."""
+        _keep_as_it_was(connection, window_id, now)
         if connection.execute(delete(windows).where(windows.c.id == window_id)).rowcount == 0:
             raise NotFound(f"there is no window {window_id}", window_id=window_id)
 
@@ -123,7 +130,7 @@ class Windows:
             row = connection.execute(select(windows).where(windows.c.id == window_id)).one_or_none()
         if row is None:
             raise NotFound(f"there is no window {window_id}", window_id=window_id)
-        return _window(row)
+        return _window(row, row.id)
 
     def all(self, customer_id: str | None = None) -> Sequence[Window]:
         """Every window, oldest first; for a customer those of theirs, their servers and the plans
@@ -140,7 +147,26 @@ class Windows:
                 )
             )
         with reading(self._engine) as connection:
-            return [_window(row) for row in connection.execute(query)]
+            return [_window(row, row.id) for row in connection.execute(query)]
+
+    def periods(self, after: datetime) -> Sequence[WindowPeriod]:
+        """Windows as they are, and as they were until a time after that one. The present ones are
+        read first: one that is changed meanwhile is seen twice as it was, and never as nothing.
+        """
+        past = select(past_windows).where(past_windows.c.until > after)
+        with reading(self._engine) as connection:
+            found = [
+                WindowPeriod(_window(row, row.id), None)
+                for row in connection.execute(select(windows))
+            ]
+            for row in connection.execute(past):
+                found.append(WindowPeriod(_window(row, row.window_id), row.until))
+        return found
+
+    def forget_past(self, before: datetime) -> None:
+        """How windows were until that time or earlier."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(past_windows).where(past_windows.c.until <= before))
 
     # -- what became of their openings
 
@@ -159,34 +185,16 @@ class Windows:
         with reading(self._engine) as connection:
             return {row.server_id for row in connection.execute(query)}
 
-    def record_missed(self, missed: Sequence[MissedWindow]) -> None:
-        """Those that are not recorded yet; whoever wants to hear of them will be told."""
-        if not missed:
-            return
-        with writing(self._engine) as connection:
-            connection.execute(
-                insert(missed_windows),
-                [
-                    {
-                        "server_id": one.server_id,
-                        "job_kind": one.job_kind.value,
-                        "starts_at": one.opening.starts_at,
-                        "ends_at": one.opening.ends_at,
-                        "reason": one.reason,
-                        "recorded_at": one.recorded_at,
-                    }
-                    for one in missed
-                ],
-            )
-            note(
-                connection,
-                (
-                    missed_window(
-                        one.server_id, one.job_kind, one.opening, one.reason, one.recorded_at
-                    )
-                    for one in missed
-                ),
-            )
+    def record_missed(self, missed: Sequence[MissedWindow]) -> Sequence[MissedWindow]:
+        """Those that are not recorded yet, and they are returned; whoever wants to hear of them
+        will be told. So many at a time that nobody else waits long.
+        """
+        recorded: list[MissedWindow] = []
+        for begin in range(0, len(missed), _RECORDED_AT_ONCE):
+            with writing(self._engine) as connection:
+                part = missed[begin : begin + _RECORDED_AT_ONCE]
+                recorded += record_missed_within(connection, part)
+        return recorded
 
     def missed(
         self,
@@ -195,13 +203,18 @@ class Windows:
         server_id: str | None = None,
         customer_id: str | None = None,
         kind: JobKind | None = None,
+        ended_after: datetime | None = None,
         before: tuple[datetime, str, str] | None = None,
         limit: int = 50,
     ) -> Sequence[MissedWindow]:
-        """Newest first; `before` is start, server and kind of the last one of the page before."""
+        """Those recorded at `since` or later, newest opening first; `before` is start, server and
+        kind of the last one of the page before.
+        """
         query = select(missed_windows).where(missed_windows.c.recorded_at >= since)
         if kind is not None:
             query = query.where(missed_windows.c.job_kind == kind.value)
+        if ended_after is not None:
+            query = query.where(missed_windows.c.ends_at > ended_after)
         query = page_of_openings(query, missed_windows, server_id, customer_id, before, limit)
         with reading(self._engine) as connection:
             return [_missed(row) for row in connection.execute(query)]
@@ -227,6 +240,42 @@ class Windows:
     def end_pause(self, connection: Connection) -> None:
         """None is fine."""
         connection.execute(delete(pause))
+
+
+def record_missed_within(
+    connection: Connection, missed: Sequence[MissedWindow]
+) -> Sequence[MissedWindow]:
+    """`Windows.record_missed`, within the caller's transaction."""
+    statement = (
+        inserting(connection, missed_windows)
+        .on_conflict_do_nothing()
+        .returning(
+            missed_windows.c.server_id, missed_windows.c.job_kind, missed_windows.c.starts_at
+        )
+    )
+    values = [
+        {
+            "server_id": one.server_id,
+            "job_kind": one.job_kind.value,
+            "starts_at": one.opening.starts_at,
+            "ends_at": one.opening.ends_at,
+            "reason": one.reason,
+            "recorded_at": one.recorded_at,
+        }
+        for one in missed
+    ]
+    new = {tuple(row) for row in connection.execute(statement, values)}
+    recorded = [
+        one for one in missed if (one.server_id, one.job_kind.value, one.opening.starts_at) in new
+    ]
+    note(
+        connection,
+        (
+            missed_window(one.server_id, one.job_kind, one.opening, one.reason, one.recorded_at)
+            for one in recorded
+        ),
+    )
+    return recorded
 
 
 def page_of_openings(
@@ -272,10 +321,22 @@ def _of_owner(connection: Connection, window: Window) -> str | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def _window(row: Row[Any]) -> Window:
+def _keep_as_it_was(connection: Connection, window_id: str, until: datetime) -> None:
+    """For openings that have closed by then and are not judged yet."""
+    kept = [column for column in past_windows.c if column.name not in ("window_id", "until")]
+    present = select(
+        windows.c.id, literal(until, UtcDateTime), *(windows.c[column.name] for column in kept)
+    ).where(windows.c.id == window_id, windows.c.created_at < until)
+    names = ["window_id", "until", *(column.name for column in kept)]
+    connection.execute(
+        inserting(connection, past_windows).from_select(names, present).on_conflict_do_nothing()
+    )
+
+
+def _window(row: Row[Any], window_id: str) -> Window:
     owner = next(o for o in WindowOwner if row._mapping[f"{o}_id"] is not None)
     return Window(
-        window_id=row.id,
+        window_id=window_id,
         owner=owner,
         owner_id=row._mapping[f"{owner}_id"],
         job_kind=JobKind(row.job_kind),

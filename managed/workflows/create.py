@@ -59,7 +59,7 @@ def remove(context: StepContext) -> None:
         context.emit("node_not_cleaned", error.as_json())
     end_session_record(context)
     context.world.vault.forget(server.server_id)
-    context.world.servers.set_status(server.server_id, ServerStatus.DELETED)
+    context.world.servers.set_status(server.server_id, ServerStatus.DELETED, context.now)
 
 
 def boot_installer(context: StepContext) -> Outcome:
@@ -89,7 +89,7 @@ def check(context: StepContext) -> Outcome:
     if isinstance(health, Wait):
         return health
     require_health(health_report(health))
-    context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE)
+    context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE, context.now)
     return Done({"health": health})
 
 

@@ -31,7 +31,7 @@ def destroy(context: StepContext) -> Outcome:
     if is_ours:
         context.world.hypervisor(server).destroy_server(server.server_id)
         end_session_record(context)
-    context.world.servers.set_status(server.server_id, ServerStatus.DELETED)
+    context.world.servers.set_status(server.server_id, ServerStatus.DELETED, context.now)
     return Done({"destroyed": is_ours})
 
 

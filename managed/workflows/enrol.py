@@ -25,7 +25,7 @@ def check(context: StepContext) -> Outcome:
     health = health_when_up(context)
     if isinstance(health, Wait):
         return health
-    context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE)
+    context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE, context.now)
     return Done({"health": health}, warnings=health_problems(health_report(health)))
 
 

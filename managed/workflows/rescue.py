@@ -55,7 +55,7 @@ def boot_from_disk(context: StepContext) -> Outcome:
     """Only a boot that was seen makes the server active again."""
     outcome = boot_normally(context)
     if isinstance(outcome, Done) and not context.result_of("leave_rescue").get("is_new"):
-        context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE)
+        context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE, context.now)
     return outcome
 
 

@@ -149,7 +149,7 @@ def check(context: StepContext) -> Outcome:
         require_health(report)
     else:
         require_no_regression(before, report)
-    context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE)
+    context.world.servers.set_status(context.job.server_id, ServerStatus.ACTIVE, context.now)
     warnings = [f"as it was when backed up: {problem}" for problem in health_problems(report)]
     return Done({"health": health}, warnings=warnings)
 
@@ -161,7 +161,7 @@ def _start_with_manifest(context: StepContext, request: RunRequest) -> None:
     require_rescue(context)
     context.world.shell.run(context.endpoint, ("mkdir", "-p", "-m", "0700", "/run/managed"))
     context.world.shell.write_file(context.endpoint, _MANIFEST_IN_RESCUE, manifest, 0o600)
-    context.world.servers.set_status(record.server_id, ServerStatus.BROKEN)
+    context.world.servers.set_status(record.server_id, ServerStatus.BROKEN, context.now)
     start_over_ssh(context, request)
 
 

@@ -255,7 +255,13 @@ def test_a_server_of_another_customer_gets_nothing(stage: Stage, other_id: str) 
     anna = Customer("00000000-0000-4000-8000-0000000000aa", "Anna", "")
     with writing(stage.bench.database) as connection:
         customers.add(connection, anna, stage.bench.clock())
-        customers.place(connection, stage.bench.inventory.get(other_id), anna.customer_id, None)
+        customers.place(
+            connection,
+            stage.bench.inventory.get(other_id),
+            anna.customer_id,
+            None,
+            stage.bench.clock(),
+        )
     given = {"from_server": stage.server_id, "snapshot_id": stage.snapshot_id}
     job = stage.bench.restore(other_id, paths=[SITE], **given)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -125,7 +126,14 @@ class PopulatedControlPlane:
                 now,
             )
             windows.add(connection, window)
+            changed = replace(window, minutes=180, created_at=now + timedelta(seconds=1))
+            windows.change(connection, changed)
             connection.execute(update(servers).values(customer_id="c-1", plan_id="p-1"))
+            past = {"server_id": self.second, "customer_id": "c-1", "plan_id": "p-0"}
+            since, until = now - timedelta(days=2), now - timedelta(days=1)
+            for table in (tables.past_placements, tables.past_management):
+                given = {name: value for name, value in past.items() if name in table.c}
+                connection.execute(insert(table).values(**given, since=since, until=until))
         self.bench.inventory.add_node(Node("n-1", "local", "qemu:///system", "/data"), now)
         missed = Opening(START - timedelta(hours=3), START - timedelta(hours=1))
         windows.record_missed(

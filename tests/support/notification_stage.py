@@ -86,6 +86,7 @@ class Stage:
                 self.bench.inventory.get(server_id),
                 customer.customer_id,
                 plan.plan_id if plan else None,
+                self.now,
             )
         return server_id
 

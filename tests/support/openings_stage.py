@@ -7,8 +7,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from managed.domain.connections import CommandResult, Endpoint
 from managed.domain.customers import Customer, Plan, PlanKind
 from managed.domain.jobs import Job, JobKind
+from managed.domain.servers import Server, ServerOrigin, ServerStatus
 from managed.domain.surveys import SurveyOutcome
 from managed.domain.windows import Window, WindowOwner
 from managed.drivers.fakes.runs import FakePolls, FakeRuns
@@ -134,14 +136,46 @@ class Stage:
         self.surveys = Surveys(self.installation)
         self.openings = Openings(self.installation, self.surveys, self.sent.append)
 
-    def place(self, server_id: str, plan: Plan) -> None:
+    def place(self, server_id: str, plan: Plan, customer: Customer = CUSTOMER) -> None:
         with writing(self.bench.database) as connection:
             self.installation.customers.place(
                 connection,
                 self.bench.inventory.get(server_id),
-                CUSTOMER.customer_id,
+                customer.customer_id,
                 plan.plan_id,
+                self.now,
             )
+
+    def put_on_record(self, name: str) -> str:
+        """A server that is not under management yet."""
+        server = Server(
+            server_id=str(uuid.uuid4()),
+            name=name,
+            origin=ServerOrigin.ENROLLED,
+            status=ServerStatus.NEW,
+            address="127.0.0.1",
+            ssh_port=22,
+            ssh_user="root",
+            host_key="",
+            operating_system="",
+        )
+        with writing(self.bench.database) as connection:
+            self.installation.inventory.add(connection, server, self.now)
+        self.place(server.server_id, PLAN)
+        return server.server_id
+
+    def change_plan(self, plan: Plan, kind: PlanKind) -> None:
+        with writing(self.bench.database) as connection:
+            self.installation.customers.change_plan(connection, replace(plan, kind=kind), self.now)
+
+    def change_window(self, window: Window, **changes: Any) -> None:
+        changed = replace(window, **changes, created_at=self.now)
+        with writing(self.bench.database) as connection:
+            self.installation.windows.change(connection, changed)
+
+    def remove_window(self, window: Window) -> None:
+        with writing(self.bench.database) as connection:
+            self.installation.windows.remove(connection, window.window_id, self.now)
 
     def window(
         self,

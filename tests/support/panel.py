@@ -47,7 +47,7 @@ def add_customer(installation: Installation, name: str, *servers: Server) -> Cus
     with writing(installation.database) as connection:
         installation.customers.add(connection, customer, utc_now())
         for server in servers:
-            installation.customers.place(connection, server, customer.customer_id, None)
+            installation.customers.place(connection, server, customer.customer_id, None, utc_now())
     return customer
 
 

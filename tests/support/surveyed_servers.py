@@ -49,7 +49,7 @@ class OpenWindow:
         since = self.opening.starts_at - timedelta(hours=1)
         with writing(self.installation.database) as connection:
             self.installation.inventory.add(connection, server, since)
-            self.installation.customers.place(connection, server, None, self.plan.plan_id)
+            self.installation.customers.place(connection, server, None, self.plan.plan_id, since)
         self.installation.vault.keep(
             server.server_id, SecretPurpose.LOGIN_KEY, endpoint.private_key
         )

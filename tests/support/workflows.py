@@ -179,7 +179,7 @@ class WorkflowBench:
         login = Secret("private login")
         self.vault.keep(SERVER_ID, SecretPurpose.LOGIN_KEY, login)
         self.inventory.pin_host_key(SERVER_ID, "public host", replacing="")
-        self.inventory.set_status(SERVER_ID, status)
+        self.inventory.set_status(SERVER_ID, status, self.clock())
         self.server_system = self._system("public host", login)
         if self._on_a_node:
             assert self.server.spec is not None

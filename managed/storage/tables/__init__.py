@@ -9,7 +9,15 @@ from managed.storage.tables.notifications import (
     notifications,
 )
 from managed.storage.tables.panel import invitations, panel_sessions
-from managed.storage.tables.planning import missed_windows, pause, surveys, windows
+from managed.storage.tables.planning import (
+    missed_windows,
+    past_management,
+    past_placements,
+    past_windows,
+    pause,
+    surveys,
+    windows,
+)
 from managed.storage.tables.self_backup import self_backup
 from managed.storage.tables.tickets import deliveries, replies, request_articles, requests
 from managed.storage.tables.work import (
@@ -39,6 +47,9 @@ __all__ = [
     "notification_targets",
     "notifications",
     "panel_sessions",
+    "past_management",
+    "past_placements",
+    "past_windows",
     "pause",
     "plans",
     "replies",

@@ -51,6 +51,8 @@ plans = Table(
     Column("kind", String(16), nullable=False),
     Column("only_security", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # Since when its kind is what it is; none: since it was created.
+    Column("kind_since", UtcDateTime),
 )
 
 # Of plain characters, in their order: so one index serves pages and searches by a name's begin.
@@ -75,6 +77,8 @@ servers = Table(
     Column("customer_id", ForeignKey("customers.id")),
     Column("plan_id", ForeignKey("plans.id")),
     Column("created_at", UtcDateTime, nullable=False),
+    # Since when it is under management as this customer's, on this plan; none: not yet.
+    Column("placed_since", UtcDateTime),
     Index(
         "uq_servers_name_present",
         "name",

@@ -40,6 +40,43 @@ windows = Table(
     UniqueConstraint("server_id", "job_kind"),
 )
 
+# How windows were until they were changed or removed, where servers were until they were placed
+# elsewhere, and when plans were managed ones that are not: for as long as openings of that time may
+# have to be judged. What these name may be gone.
+past_windows = Table(
+    "past_windows",
+    metadata,
+    Column("window_id", String(36), primary_key=True),
+    Column("created_at", UtcDateTime, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+    Column("plan_id", String(36)),
+    Column("customer_id", String(36)),
+    Column("server_id", String(36)),
+    Column("job_kind", String(32), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("zone", String(63), nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("starts_on", String(10), nullable=False),
+)
+
+past_placements = Table(
+    "past_placements",
+    metadata,
+    Column("server_id", String(36), primary_key=True),
+    Column("customer_id", String(36)),
+    Column("plan_id", String(36), nullable=False),
+    Column("since", UtcDateTime, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+)
+
+past_management = Table(
+    "past_management",
+    metadata,
+    Column("plan_id", String(36), primary_key=True),
+    Column("since", UtcDateTime, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+)
+
 missed_windows = Table(
     "missed_windows",
     metadata,

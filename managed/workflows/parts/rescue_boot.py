@@ -42,7 +42,7 @@ def boot_rescue(
             }
         )
     _boot(context, session, image)
-    context.world.servers.set_status(context.job.server_id, ServerStatus.RESCUE)
+    context.world.servers.set_status(context.job.server_id, ServerStatus.RESCUE, context.now)
     question = SshAnswers(console=_RESCUE_IS_UP)
     return Wait(question, context.scaled(_RESCUE_BOOT_SECONDS))
 
@@ -93,7 +93,7 @@ def end_rescue(context: StepContext, status: ServerStatus) -> None:
     session = context.world.rescue_sessions.current(server.server_id)
     if session is not None:
         context.world.hypervisor(server).end_rescue(server.server_id, session.session_id)
-    context.world.servers.set_status(server.server_id, status)
+    context.world.servers.set_status(server.server_id, status, context.now)
     end_session_record(context)
 
 

@@ -171,7 +171,7 @@ class ApiBench:
                 expires_at=datetime(2100, 1, 1, tzinfo=UTC),
             )
         )
-        self.installation.inventory.set_status(server.server_id, ServerStatus.RESCUE)
+        self.installation.inventory.set_status(server.server_id, ServerStatus.RESCUE, utc_now())
         self.end_job(job)
         return session
 

@@ -261,7 +261,7 @@ def world(bench: ApiBench, monkeypatch: pytest.MonkeyPatch) -> World:
     for server, customer in zip(servers, customers, strict=True):
         with writing(installation.database) as connection:
             installation.customers.add(connection, customer, utc_now())
-            installation.customers.place(connection, server, customer.customer_id, None)
+            installation.customers.place(connection, server, customer.customer_id, None, utc_now())
         bench.add_snapshot(server, utc_now(), verified=True)
         bench.add_job(server, JobKind.CHECK)
         opening = Opening(utc_now() - timedelta(hours=2), utc_now() - timedelta(hours=1))
@@ -433,7 +433,9 @@ def test_a_customer_cancels_only_what_a_customer_may_ask_for(world: World, api: 
     bench = world.bench
     server = bench.add_server("second")
     with writing(bench.installation.database) as connection:
-        bench.installation.customers.place(connection, server, world.anna.customer_id, None)
+        bench.installation.customers.place(
+            connection, server, world.anna.customer_id, None, utc_now()
+        )
     patch = bench.add_job(server, JobKind.PATCH)
     headers = world.members["customer"].headers
     refused = api.post(f"/v1/jobs/{patch.job_id}/cancel", json={}, headers=headers)

@@ -52,7 +52,7 @@ def fleet(bench: ApiBench) -> dict[str, str | None]:
     plan = Plan(str(uuid.uuid4()), "bare", PlanKind.UNMANAGED)
     with writing(bench.installation.database) as connection:
         bench.installation.customers.add_plan(connection, plan, utc_now())
-        bench.installation.customers.place(connection, unmanaged, None, plan.plan_id)
+        bench.installation.customers.place(connection, unmanaged, None, plan.plan_id, utc_now())
     return {
         "busy": "server-busy",
         "new": "conflict",

@@ -19,6 +19,7 @@ from managed.domain.servers import Server, ServerStatus
 from managed.domain.snapshots import KeptObject
 from managed.drivers.fakes.objects import FakeObjectStore
 from managed.storage.database import writing
+from managed.wiring import utc_now
 from tests.integration.api.conftest import ApiBench
 from tests.integration.api.test_command_line import managed
 from tests.integration.api.test_refusals import problem
@@ -93,10 +94,10 @@ def test_the_backup_of_another_server_of_the_same_customer(
     anna = Customer("00000000-0000-4000-8000-0000000000aa", "Anna", "")
     with writing(bench.installation.database) as connection:
         customers.add(connection, anna, NOON)
-        customers.place(connection, spare, anna.customer_id, None)
+        customers.place(connection, spare, anna.customer_id, None, utc_now())
     problem(api.post("/v1/servers/spare/jobs", json=body), 409, "not-supported")
     with writing(bench.installation.database) as connection:
-        customers.place(connection, shop, anna.customer_id, None)
+        customers.place(connection, shop, anna.customer_id, None, utc_now())
     answer = api.post("/v1/servers/spare/jobs", json=body)
 
     assert answer.status_code == 202, answer.text
@@ -110,7 +111,7 @@ def test_without_a_verified_backup_or_a_running_server_nothing_is_restored(
     body = {"kind": "restore-files", "paths": ["/etc/nginx"]}
     problem(api.post("/v1/servers/shop/jobs", json=body), 409, "no-backup")
     bench.add_snapshot(shop, NOON, verified=True)
-    bench.installation.inventory.set_status(shop.server_id, ServerStatus.BROKEN)
+    bench.installation.inventory.set_status(shop.server_id, ServerStatus.BROKEN, utc_now())
     assert problem(api.post("/v1/servers/shop/jobs", json=body), 409, "conflict")["hint"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -198,7 +198,8 @@ def test_tonight_shows_what_failed_first_and_counts_what_is_done(night: Night) -
     missed = MissedWindow(
         night.annas.server_id, JobKind.PATCH, opening, "the server was busy", utc_now()
     )
-    installation.windows.record_missed([missed])
+    long_ago = Opening(utc_now() - timedelta(hours=27), utc_now() - timedelta(hours=25))
+    installation.windows.record_missed([missed, replace(missed, opening=long_ago)])
     night.bench.add_survey(night.annas, Opening(utc_now(), utc_now() + timedelta(hours=1)))
     page = night.support.get("/panel/tonight").text
     text = " ".join(re.sub("<[^>]+>", " ", page).split())
@@ -424,7 +425,9 @@ def test_a_plan_that_does_not_cover_it_is_said_and_kept(night: Night) -> None:
     plan = Plan("11111111-1111-4111-8111-111111111111", "bare", PlanKind.UNMANAGED)
     with writing(installation.database) as connection:
         installation.customers.add_plan(connection, plan, utc_now())
-        installation.customers.place(connection, night.annas, _customer_id(night), plan.plan_id)
+        installation.customers.place(
+            connection, night.annas, _customer_id(night), plan.plan_id, utc_now()
+        )
     anna = night.people["anna"]
     assert "its plan bare is unmanaged" in anna.get("/panel/servers/annas").text
     fields = {"csrf": anna.csrf(), "action": "backup", "key": "k"}

@@ -268,7 +268,7 @@ def test_answer_outlives_the_state_that_allowed_it(bench: ApiBench, api: TestCli
     headers = {"Idempotency-Key": "gone"}
     first = api.delete("/v1/servers/shop", headers=headers).json()
     bench.end_job(bench.installation.queue.job(first["id"]))
-    bench.installation.inventory.set_status(server.server_id, ServerStatus.DELETED)
+    bench.installation.inventory.set_status(server.server_id, ServerStatus.DELETED, utc_now())
     assert api.delete("/v1/servers/shop", headers=headers).json() == first
 
 

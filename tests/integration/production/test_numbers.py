@@ -50,7 +50,7 @@ def place(bench: JobBench, name: str, plan: Plan) -> str:
     server_id = bench.add_server(name)
     with writing(bench.database) as connection:
         server = bench.inventory.get(server_id)
-        Customers(bench.database).place(connection, server, None, plan.plan_id)
+        Customers(bench.database).place(connection, server, None, plan.plan_id, bench.clock())
     return server_id
 
 

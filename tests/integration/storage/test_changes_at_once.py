@@ -40,7 +40,10 @@ def customer(database: Database) -> tuple[Callable[..., Any], Callable[..., Any]
 
 
 def plan(database: Database) -> tuple[Callable[..., Any], Callable[..., Any], str]:
-    return Customers(database).locked_plan, Customers(database).change_plan, "p-1"
+    def change(connection: Connection, changed: Plan) -> None:
+        Customers(database).change_plan(connection, changed, START)
+
+    return Customers(database).locked_plan, change, "p-1"
 
 
 def window(database: Database) -> tuple[Callable[..., Any], Callable[..., Any], str]:

@@ -14,7 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine as Database
-from sqlalchemy import select, text
+from sqlalchemy import create_engine, select, text
 
 from managed.domain.errors import (
     AlreadyExists,
@@ -31,10 +31,10 @@ from managed.domain.servers import ServerStatus
 from managed.domain.snapshots import KeptObject, SnapshotRecord
 from managed.storage import events as event_log
 from managed.storage.catalogue import Catalogue
-from managed.storage.database import DatabaseUnavailable, migrate, open_database, writing
-from managed.storage.schema import known_revisions, present_revision
+from managed.storage.database import DatabaseUnavailable, migrate, open_database, reading, writing
+from managed.storage.schema import known_revisions, present_revision, upgrade
 from managed.storage.sessions import SessionRecords
-from managed.storage.tables import metadata, sealed_secrets
+from managed.storage.tables import metadata, sealed_secrets, servers
 from managed.storage.vault import SealedVault, create_master_key, load_master_key
 from tests.support.control_plane import new_postgres_database
 from tests.support.jobs import START, JobBench
@@ -73,6 +73,33 @@ def test_a_database_that_a_newer_version_has_migrated_is_left_as_it_is(database:
     with writing(database) as connection:
         assert present_revision(connection) == "9999"
         connection.execute(version, {"version": present})
+
+
+def test_servers_of_before_are_under_management_since_they_were_created(tmp_path: Path) -> None:
+    """But not those that are still being enrolled or created."""
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    server = (
+        "INSERT INTO servers (id, name, origin, status, address, ssh_port, ssh_user, host_key,"
+        " operating_system, created_at) VALUES (:id, :id, 'created', :status, '', 22, '', '', '',"
+        " '2026-01-01 00:00:00.000000')"
+    )
+    session = (
+        "INSERT INTO rescue_sessions (id, server_id, job_id, host_key, status_before, started_at)"
+        " VALUES (:id, :id, 'its job', '', :before, '2026-01-01 00:00:00.000000')"
+    )
+    found = {"a": "active", "b": "broken", "c": "new", "d": "deleted", "e": "rescue", "f": "rescue"}
+    with create_engine(url).begin() as connection:
+        upgrade(connection, "0011")
+        for name, status in found.items():
+            connection.execute(text(server), {"id": name, "status": status})
+        for name, before in (("e", "active"), ("f", "new")):
+            connection.execute(text(session), {"id": name, "before": before})
+    database = open_database(url)
+    migrate(database)
+    query = select(servers.c.id).where(servers.c.placed_since == servers.c.created_at)
+    with reading(database) as connection:
+        assert set(connection.scalars(query)) == {"a", "b", "e"}
+    database.dispose()
 
 
 @pytest.mark.integration
@@ -188,7 +215,7 @@ def test_a_name_is_free_again_when_its_server_is_deleted(bench: JobBench) -> Non
     second = replace(first, server_id=str(uuid.uuid4()))
     with pytest.raises(AlreadyExists), writing(bench.database) as connection:
         bench.inventory.add(connection, second, bench.clock())
-    bench.inventory.set_status(first.server_id, ServerStatus.DELETED)
+    bench.inventory.set_status(first.server_id, ServerStatus.DELETED, START)
     with pytest.raises(NotFound):
         bench.inventory.get(first.server_id)
     with writing(bench.database) as connection:
@@ -246,7 +273,7 @@ def test_a_session_that_outlived_its_job_is_ended_by_the_clock(bench: JobBench) 
     sessions.keep_until("one", START + timedelta(hours=1))
     assert sessions.expired(START) == [], "people work in it now"
     assert sessions.expired(START + timedelta(hours=1)) != []
-    bench.inventory.set_status(bench.server_id, ServerStatus.DELETED)
+    bench.inventory.set_status(bench.server_id, ServerStatus.DELETED, START)
     assert sessions.expired(START + timedelta(hours=1)) == []
 
 

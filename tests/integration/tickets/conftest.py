@@ -52,7 +52,7 @@ class Desk(ApiBench):
     def give(self, server: Server, customer: Customer | None) -> None:
         with writing(self.installation.database) as connection:
             self.installation.customers.place(
-                connection, server, customer.customer_id if customer else None, None
+                connection, server, customer.customer_id if customer else None, None, utc_now()
             )
 
     def deliver(self, text: str, **options: Any) -> httpx.Response:

@@ -117,7 +117,7 @@ def test_a_server_that_was_busy_all_the_time_has_missed_its_window_and_it_is_sai
 
 def test_a_server_in_rescue_is_not_patched(stage: Stage) -> None:
     stage.window()
-    stage.bench.inventory.set_status(stage.bench.server_id, ServerStatus.RESCUE)
+    stage.bench.inventory.set_status(stage.bench.server_id, ServerStatus.RESCUE, stage.now)
     job = stage.bench.submit(JobKind.RESCUE)
     begun = stage.begin(job)
     assert begun is not None

@@ -161,13 +161,13 @@ def test_the_nearest_window_wins(owners: set[str], chosen: str | None) -> None:
         replace(NIGHTLY, owner=WindowOwner.SERVER, owner_id="server", job_kind=JobKind.BACKUP),
     ]
     found = nearest_window(
-        [*others, *windows], Covered("server", "customer", "plan", CREATED), JobKind.PATCH
+        [*others, *windows], Covered("server", "customer", "plan"), JobKind.PATCH
     )
     assert (found.window_id if found else None) == chosen
 
 
 def test_a_server_without_plan_and_customer_has_no_window_of_anybodys() -> None:
-    assert nearest_window([NIGHTLY], Covered("server", None, None, CREATED), JobKind.PATCH) is None
+    assert nearest_window([NIGHTLY], Covered("server", None, None), JobKind.PATCH) is None
 
 
 @pytest.mark.parametrize(
