@@ -47,6 +47,11 @@ serve: root setup  ## Start the embedded service on 127.0.0.1:8000 and stay up
 .PHONY: test
 test: images  ## Run all tests, the whole main job on a real VM included; TESTS=path for some
 	@[ -n "$(TESTS)" ] || echo 'Running all tests: without KVM about half an hour, most of it one run on a VM.'
+	@$(PYTEST) -m "not long"
+
+.PHONY: node-test
+node-test: TESTS = tests/integration/production/test_node_host.py
+node-test: images  ## Take a server through its life on an operator's host with a node
 	@$(PYTEST)
 
 .PHONY: kill-matrix
@@ -59,7 +64,7 @@ test-fast: root setup  ## Run all tests that need no VM (about 10 minutes on two
 	@$(PYTEST) -m "not vm and not slow"
 
 .PHONY: compose-test
-compose-test: root setup  ## Bring docker-compose.yml up on a Docker engine of its own (docker.io, docker-compose)
+compose-test: root setup  ## Bring docker-compose.yml up on a Docker engine of its own; COMPOSE='docker compose'
 	@$(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" scripts/try-compose
 
 .PHONY: lint

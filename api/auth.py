@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Services, services
 from managed.domain.access import Permission, Principal, Role
-from managed.domain.errors import InvalidInput, Unauthorized
+from managed.domain.errors import Forbidden, InvalidInput, Unauthorized
 from managed.domain.tokens import principal_of
 
 bearer: Final = HTTPBearer(
@@ -40,6 +40,31 @@ class Caller:
     principal: Principal
     name: str
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What a request was let in by, for streams that outlast it: `key` names the token or the
+    session; `admit` looks at it anew, and raises what stands against it.
+    """
+
+    key: str
+    admit: Callable[[], object]
+
+    def is_over(self) -> bool:
+        try:
+            self.admit()
+        except (Unauthorized, Forbidden):
+            return True
+        return False
+
+
+def admission(request: Request) -> Admission:
+    found: Admission = request.state.admission
+    return found
+
+
+AdmissionDependency = Annotated[Admission, Depends(admission)]
 
 
 @dataclass(frozen=True)
@@ -66,10 +91,16 @@ class GuardedRoute(APIRoute):
 
         async def handle_permitted(request: Request) -> Response:
             credentials = await bearer(request)
-            principal = await run_in_threadpool(_principal, services(request), credentials)
-            if permission is not None:
-                principal.require(permission)
+
+            def admitted() -> Principal:
+                principal = _principal(services(request), credentials)
+                if permission is not None:
+                    principal.require(permission)
+                return principal
+
+            principal = await run_in_threadpool(admitted)
             request.state.principal = principal
+            request.state.admission = Admission(f"token {principal.token_id}", admitted)
             return await handle(request)
 
         return handle_permitted

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from api.examples import HOST_KEY
+from api.moments import Day
 from api.planning_requests import Email, Title
 from api.requests import Address, Line, Name, Port, Request
 from managed.domain.customers import PlanKind
@@ -46,7 +46,7 @@ class WindowChange(Change):
     rule: Annotated[str, StringConstraints(max_length=500)] | None = None
     zone: Annotated[str, StringConstraints(max_length=63)] | None = None
     minutes: Annotated[int, Field(ge=MINUTES[0], le=MINUTES[1])] | None = None
-    starts_on: date | None = None
+    starts_on: Day | None = None
 
 
 class ServerChangeRequest(Change):

@@ -217,6 +217,7 @@ WINDOW: Final[Example] = {
     "minutes": 180,
     "starts_on": "2026-11-20",
     "next_opening": OPENING,
+    "limitation": None,
 }
 
 MISSED_WINDOW: Final[Example] = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
+from api.moments import Day
 from api.requests import Name, Request
 from managed.domain.customers import PlanKind
 from managed.domain.windows import MINUTES, WindowOwner
@@ -68,8 +68,8 @@ class NewWindow(Request):
         "UTC", description="The name of a time zone in the IANA database."
     )
     minutes: int = Field(120, ge=MINUTES[0], le=MINUTES[1], description="How long it is open.")
-    starts_on: date | None = Field(
-        None, description="The day from which the rule counts (INTERVAL, COUNT); today."
+    starts_on: Day | None = Field(
+        None, description="The day from which the rule counts (INTERVAL, COUNT); today in its zone."
     )
 
 

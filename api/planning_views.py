@@ -10,7 +10,13 @@ from api.views import View, shown_as
 from managed.domain.customers import Customer, Plan, PlanKind
 from managed.domain.jobs import JobKind
 from managed.domain.surveys import Survey, SurveyOutcome
-from managed.domain.windows import Opening, Window, WindowOwner, next_opening
+from managed.domain.windows import (
+    Opening,
+    Window,
+    WindowOwner,
+    next_opening,
+    rule_limitation,
+)
 from managed.storage.windows import MissedWindow, Pause
 
 
@@ -50,7 +56,9 @@ class OpeningView(View):
 
 
 class WindowView(View):
-    """A window; `next_opening` is null when it opens no more within a year."""
+    """A window. `next_opening` is null when it does not open, and `limitation` says why: its rule
+    has no start within nine years, or it counts for no server, as on an unmanaged plan.
+    """
 
     model_config = shown_as(examples.WINDOW)
     id: str
@@ -62,10 +70,12 @@ class WindowView(View):
     minutes: int
     starts_on: date
     next_opening: OpeningView | None
+    limitation: str | None
 
     @classmethod
-    def of(cls, window: Window, now: datetime) -> WindowView:
-        opening = next_opening(window, now)
+    def of(cls, window: Window, now: datetime, owner_limitation: str | None) -> WindowView:
+        limitation = owner_limitation or rule_limitation(window, now)
+        opening = None if limitation else next_opening(window, now)
         return cls(
             id=window.window_id,
             owner=window.owner,
@@ -76,6 +86,7 @@ class WindowView(View):
             minutes=window.minutes,
             starts_on=window.starts_on,
             next_opening=OpeningView.of(opening) if opening else None,
+            limitation=limitation,
         )
 
 

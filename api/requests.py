@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -15,6 +14,7 @@ from pydantic import (
 )
 
 from api.examples import CUSTOMER_KEY, HOST_KEY
+from api.moments import Moment
 from managed.domain.file_restores import MOST_PATHS, RestoreTarget
 from managed.domain.jobs import CLOCKS_KEYS
 from managed.domain.requests import REQUESTS_KEYS
@@ -222,7 +222,7 @@ class NewRestore(JobFields):
 
     kind: Literal["restore"]
     snapshot_id: SnapshotId | None = None
-    as_of: AwareDatetime | None = Field(None, description="The newest backup not after this.")
+    as_of: Moment | None = Field(None, description="The newest backup not after this.")
 
 
 class NewRestoreFiles(JobFields):
@@ -237,7 +237,7 @@ class NewRestoreFiles(JobFields):
         min_length=1, max_length=MOST_PATHS, description="Absolute paths, as the backup has them."
     )
     snapshot_id: SnapshotId | None = None
-    as_of: AwareDatetime | None = Field(None, description="The newest backup not after this.")
+    as_of: Moment | None = Field(None, description="The newest backup not after this.")
     target: RestoreTarget = RestoreTarget.BESIDE
     from_server: Name | None = Field(None, description="Its id or name.")
 

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from api.auth import Admission
 from api.dependencies import Services
 from api.schemas import EventView
 from managed.domain.errors import ManagedError
@@ -21,6 +22,8 @@ from managed.storage.following import JobProgress, progress_of
 log = structlog.get_logger()
 
 BEAT_SECONDS: Final = 0.5
+# docs/guides/access.md names a bound on streams of those who are out; this has to stay well below.
+LOOK_AGAIN_SECONDS: Final = 5.0
 PING_SECONDS: Final = 15
 _LONGEST_SECONDS = 600.0
 _PAGE: Final = 1000
@@ -34,21 +37,42 @@ class _Channel:
     progress: JobProgress | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def wake(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+@dataclass
+class _Reader:
+    """All streams of one token or session: it is looked at once for all of them."""
+
+    admission: Admission
+    streams: int = 0
+    is_out: bool = False
+
 
 class Followers:
-    """Looks after the progress of every followed job. Lives in the event loop of the API."""
+    """Looks after the progress of every followed job, and whether those who follow still may.
+    Lives in the event loop of the API.
+    """
 
     def __init__(self, services: Services, beat: float = BEAT_SECONDS) -> None:
         self._services = services
         self._beat = beat
         self._channels: dict[str, _Channel] = {}
+        self._readers: dict[str, _Reader] = {}
 
     async def run(self) -> None:
         """Look again and again, until cancelled; asks nothing while nobody follows."""
+        clock = asyncio.get_running_loop().time
+        look_again_at = clock()
         while True:
             if self._channels:
                 try:
                     await self._look()
+                    if clock() >= look_again_at:
+                        await self._look_at_readers()
+                        look_again_at = clock() + LOOK_AGAIN_SECONDS
                 except ManagedError as error:
                     log.warning("followers_wait", error=error.code)
                 except Exception:
@@ -57,15 +81,20 @@ class Followers:
             await asyncio.sleep(self._beat)
 
     @contextmanager
-    def following(self, job_id: str) -> Iterator[_Channel]:
+    def following(self, job_id: str, admission: Admission) -> Iterator[tuple[_Channel, _Reader]]:
         channel = self._channels.setdefault(job_id, _Channel())
+        reader = self._readers.setdefault(admission.key, _Reader(admission))
         channel.followers += 1
+        reader.streams += 1
         try:
-            yield channel
+            yield channel, reader
         finally:
             channel.followers -= 1
             if channel.followers == 0:
                 del self._channels[job_id]
+            reader.streams -= 1
+            if reader.streams == 0 and not reader.is_out:
+                del self._readers[admission.key]
 
     async def _look(self) -> None:
         found = await asyncio.to_thread(progress_of, self._services.database, tuple(self._channels))
@@ -73,19 +102,33 @@ class Followers:
             channel = self._channels.get(job_id)
             if channel is not None and channel.progress != progress:
                 channel.progress = progress
-                channel.changed.set()
-                channel.changed = asyncio.Event()
+                channel.wake()
+
+    async def _look_at_readers(self) -> None:
+        present = tuple(self._readers.items())
+        out = await asyncio.to_thread(
+            lambda: [(key, reader) for key, reader in present if reader.admission.is_over()]
+        )
+        for key, reader in out:
+            if self._readers.get(key) is reader:
+                del self._readers[key]
+                reader.is_out = True
+        if out:
+            for channel in self._channels.values():
+                channel.wake()
 
 
 def event_stream(
-    services: Services, followers: Followers, job_id: str, position: int
+    services: Services, followers: Followers, admission: Admission, job_id: str, position: int
 ) -> EventSourceResponse:
-    """Every event of the job after `position`, then those to come; closes after its last one, and
-    now and then before: who reads on asks anew, and is asked for the token anew.
+    """Every event of the job after `position`, then those to come; closes after its last one, soon
+    after the admission is over, and now and then before: who reads on asks anew, and whether the
+    job is still theirs to see is looked at anew.
     """
 
     async def messages() -> AsyncIterator[bytes]:
-        async for page in pages_of_job(services, followers, job_id, position, _LONGEST_SECONDS):
+        pages = pages_of_job(services, followers, admission, job_id, position, _LONGEST_SECONDS)
+        async for page in pages:
             yield await asyncio.to_thread(encoded, page, _message)
 
     return stream_of(messages())
@@ -103,23 +146,25 @@ def stream_of(messages: AsyncIterator[bytes]) -> EventSourceResponse:
 async def pages_of_job(
     services: Services,
     followers: Followers,
+    admission: Admission,
     job_id: str,
     position: int,
-    longest: float | None = None,
+    longest: float,
 ) -> AsyncIterator[Sequence[Event]]:
     """Every event of the job after `position`, then those to come, as many at once as there are.
-    Ends after its last one, or when after `longest` seconds nothing is there to be told.
+    Ends after its last one, when the admission is over, or when after `longest` seconds nothing is
+    there to be told.
     """
-    ends_at = None if longest is None else asyncio.get_running_loop().time() + longest
-    with followers.following(job_id) as channel:
-        while True:
+    ends_at = asyncio.get_running_loop().time() + longest
+    with followers.following(job_id, admission) as (channel, reader):
+        while not reader.is_out:
             changed, progress = channel.changed, channel.progress
-            while progress is not None and position < progress.last_seq:
+            if progress is not None and position < progress.last_seq:
                 page = await asyncio.to_thread(services.events.after, job_id, position, _PAGE)
-                if not page:
-                    break
-                yield page
-                position = page[-1].seq
+                if page:
+                    yield page
+                    position = page[-1].seq
+                    continue
             if progress is not None and progress.is_final:
                 return
             try:

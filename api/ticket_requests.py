@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
+from api.moments import Moment
 from api.planning_requests import Reason
 from api.requests import Name, Request
 from managed.domain.named_paths import MOST_PATHS
@@ -19,7 +20,7 @@ class WantedAction(Request):
     paths: list[Annotated[str, StringConstraints(max_length=4096)]] = Field(
         default_factory=list, max_length=MOST_PATHS, examples=[["/var/www/shop"]]
     )
-    as_of: AwareDatetime | None = Field(None, description="The newest backup not after this.")
+    as_of: Moment | None = Field(None, description="The newest backup not after this.")
 
     def action(self) -> Action:
         """The action; InvalidInput when it cannot be carried out."""

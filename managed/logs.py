@@ -7,7 +7,11 @@ import sys
 
 import structlog
 
+from managed.domain.text import escaped
 from managed.settings import Settings
+
+# Tracebacks; all else is one line.
+_OF_SEVERAL_LINES = ("exception", "stack")
 
 
 def configure_logs(settings: Settings) -> None:
@@ -15,11 +19,12 @@ def configure_logs(settings: Settings) -> None:
     (uvicorn, Celery) comes out in the same form.
     """
     level = getattr(logging, settings.log_level.upper())
-    renderer: structlog.typing.Processor
+    rendering: list[structlog.typing.Processor]
     if settings.log_format == "json":
-        renderer = structlog.processors.JSONRenderer()
+        rendering = [structlog.processors.JSONRenderer()]
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        colours = sys.stderr.isatty()
+        rendering = [_escape, structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0)]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -27,7 +32,7 @@ def configure_logs(settings: Settings) -> None:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
@@ -36,8 +41,22 @@ def configure_logs(settings: Settings) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
     logging.captureWarnings(True)
+
+
+def _escape(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Paths and errors hold what strangers have sent: nothing of it steers a terminal, or passes
+    for a line of its own.
+    """
+    return {
+        name: escaped(value, "\n\t" if name in _OF_SEVERAL_LINES else "")
+        if isinstance(value, str)
+        else value
+        for name, value in event.items()
+    }

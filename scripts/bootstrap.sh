@@ -172,6 +172,24 @@ install_packages() {
     stop_new_services "${missing[@]}"
 }
 
+# Where no package has just promtool, it comes with Prometheus, which starts wherever it is installed:
+# so into the clone's own environment.
+unpack_promtool() {
+    if command -v promtool >/dev/null || [ -x .venv/bin/promtool ]; then return; fi
+    quietly "unpacking promtool, which tests the alert rules" fetch_promtool ||
+        say "  not to be had (see ${log#"$root"/}); a test will miss it"
+}
+
+fetch_promtool() {
+    local folder=.venv/promtool
+    rm -rf "$folder" && mkdir "$folder" && (
+        cd "$folder" &&
+            { apt-get -q download prometheus ||
+                { as_root apt-get -q update && apt-get -q download prometheus; }; } &&
+            dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract ./usr/bin/promtool
+    ) && mv "$folder/usr/bin/promtool" .venv/bin/ && rm -r "$folder"
+}
+
 pip_install() {
     exec .venv/bin/python -m pip install --no-input --disable-pip-version-check \
         --progress-bar off --require-hashes "$@"
@@ -220,6 +238,7 @@ require_space
 require_python
 [ "${SKIP_APT:-}" = 1 ] || install_packages
 make_environment
+[ "${SKIP_APT:-}" = 1 ] || unpack_promtool
 link_program
 fingerprint >"$stamp"
 say "Set up in $SECONDS s."

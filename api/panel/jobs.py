@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from sse_starlette import ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import permits
+from api.auth import Admission, AdmissionDependency, permits
 from api.dependencies import Services, ServicesDependency
 from api.panel.pages import living_page, rendered
 from api.panel.route import PageRoute, VisitorDependency
@@ -22,14 +23,15 @@ from api.sse import Followers, encoded, pages_of_job, stream_of
 from managed.domain.access import Permission
 from managed.domain.event_lines import EventLine, event_line
 from managed.domain.events import Event
+from managed.domain.jobs import Job
 from managed.storage.following import progress_of
 
 router = APIRouter(prefix="/panel/jobs", route_class=PageRoute, include_in_schema=False)
 
 _LINES_SHOWN: Final = 300
 _LINES_OF_WHOLE_LOG: Final = 5000
-# Then browsers open the stream again, and it is asked anew whether they may: who was signed out or
-# lost a server does not read on for hours.
+# Then browsers open the stream again, and it is asked anew whether the server is theirs: who lost
+# it does not read on for hours. Whether they are signed in is looked at all the time.
 LONGEST_STREAM_SECONDS: Final = 120.0
 
 
@@ -73,6 +75,7 @@ async def follow_log(
     job_id: JobReference,
     services: ServicesDependency,
     visitor: VisitorDependency,
+    admission: AdmissionDependency,
     after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
@@ -82,27 +85,30 @@ async def follow_log(
     job = await run_in_threadpool(job_of, services, visitor.caller(), job_id)
     position = position_of(last_event_id) if last_event_id else after
     followers: Followers = request.app.state.followers
-    return stream_of(_messages(services, followers, job.job_id, position))
+    return stream_of(_messages(services, followers, admission, job, position))
 
 
 async def _messages(
-    services: Services, followers: Followers, job_id: str, position: int
+    services: Services, followers: Followers, admission: Admission, job: Job, position: int
 ) -> AsyncIterator[bytes]:
     # Who has read the log to its end is told so, and does not come again.
-    progress = await run_in_threadpool(progress_of, services.database, [job_id])
-    is_over = progress[job_id].is_final and position >= progress[job_id].last_seq
+    found = await run_in_threadpool(progress_of, services.database, [job.job_id])
+    progress = found[job.job_id]
+    is_over = progress.is_final and position >= progress.last_seq
     if not is_over:
-        pages = pages_of_job(services, followers, job_id, position, LONGEST_STREAM_SECONDS)
+        pages = pages_of_job(
+            services, followers, admission, job.job_id, position, LONGEST_STREAM_SECONDS
+        )
         async for page in pages:
-            yield await run_in_threadpool(encoded, page, _message)
+            yield await run_in_threadpool(encoded, page, partial(_message, job))
             is_over = page[-1].type == "job_ended"
     if is_over:
         yield ServerSentEvent(event="end", data="").encode()
 
 
-def _message(event: Event) -> ServerSentEvent:
+def _message(job: Job, event: Event) -> ServerSentEvent:
     """ASCII only, as the API's events are: readers differ in which characters end a line."""
-    text = rendered("_line.html", one=LogLine.of(event))
+    text = rendered("_line.html", job=job, one=LogLine.of(event))
     ascii_only = text.encode("ascii", "xmlcharrefreplace").decode()
     return ServerSentEvent(id=str(event.seq), event="line", data=ascii_only)
 

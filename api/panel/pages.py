@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
+from api.dependencies import services
 from api.panel.assets import address_of
 from managed.domain.errors import ManagedError
 from managed.domain.text import without_controls
 
 _LONGEST_DOCUMENT: Final = 20_000
+_NEAR: Final = timedelta(days=182)
+_NOTHING: Final = Markup("–")  # noqa: RUF001 (a dash for nothing)
 
-_templates: Final = Environment(
+TEMPLATES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
@@ -37,15 +41,21 @@ def page(
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> HTMLResponse:
-    """A whole page. Who is signed in, if somebody is, is known to every template as `visitor`."""
-    visitor = getattr(request.state, "visitor", None)
-    text = rendered(template, visitor=visitor, **values)
+    """A whole page. Who is signed in, if somebody is, is known to every template as `visitor`, and
+    the time as `now`.
+    """
+    text = rendered(template, **_known_to_all(request), **values)
     return HTMLResponse(text, status, headers)
 
 
-def error_page(request: Request, status: int, error: ManagedError) -> HTMLResponse:
+def error_page(
+    request: Request,
+    status: int,
+    error: ManagedError,
+    headers: Mapping[str, str] | None = None,
+) -> HTMLResponse:
     """What is wrong and what to do about it."""
-    return page(request, "error.html", status=status, error=error)
+    return page(request, "error.html", status=status, headers=headers, error=error)
 
 
 def living_page(
@@ -55,8 +65,7 @@ def living_page(
     the answer is that part alone, and nothing when it is as it was. So nothing moves under the
     eyes, the focus and the selection of who reads, unless there is news.
     """
-    visitor = getattr(request.state, "visitor", None)
-    content = rendered(part, visitor=visitor, **values)
+    content = rendered(part, **_known_to_all(request), **values)
     version = hashlib.sha256(content.encode()).hexdigest()[:16]
     if seen == version:
         return Response(status_code=204)
@@ -64,24 +73,49 @@ def living_page(
     return page(request, "_living.html" if seen else template, **values)
 
 
+def _known_to_all(request: Request) -> dict[str, Any]:
+    visitor = getattr(request.state, "visitor", None)
+    return {"visitor": visitor, "now": services(request).clock()}
+
+
 def rendered(template: str, **values: Any) -> str:
-    return _templates.get_template(template).render(**values)
+    return TEMPLATES.get_template(template).render(**values)
 
 
-def _moment(at: datetime | None) -> Markup:
+@pass_context
+def _moment(context: Context, at: datetime | None) -> Markup:
     """A time as people read it, in UTC, with the exact one for programs."""
-    if at is None:
-        return Markup("–")  # noqa: RUF001 (a dash for nothing)
-    at = at.astimezone(UTC)
-    return Markup('<time datetime="{}">{} UTC</time>').format(
-        at.isoformat(timespec="seconds"), f"{at:%a} {at.day} {at:%b %H:%M}"
-    )
+    return _time(at, moment_words(at, context["now"])) if at else _NOTHING
 
 
-def _clock(at: datetime) -> Markup:
-    """The time of day in UTC, to the second."""
+def _full_moment(at: datetime | None) -> Markup:
+    """The same with the year in any case: for what is chosen, or kept, by its date."""
+    return _time(at, f"{_day(at)} {at.astimezone(UTC):%Y %H:%M} UTC") if at else _NOTHING
+
+
+def _clock(at: datetime, since: datetime) -> Markup:
+    """The time of day in UTC, to the second, of what began at `since`; with the date on other
+    days than the first.
+    """
     at = at.astimezone(UTC)
-    return Markup('<time datetime="{}">{:%H:%M:%S}</time>').format(at.isoformat(), at)
+    is_first_day = at.date() == since.astimezone(UTC).date()
+    return _time(at, f"{at:%H:%M:%S}" if is_first_day else f"{_day(at)} {at:%H:%M:%S}")
+
+
+def moment_words(at: datetime, now: datetime) -> str:
+    """A time in UTC; with its year where somebody might take it for another one's."""
+    year = "" if abs(now - at) < _NEAR else f" {at.astimezone(UTC).year}"
+    return f"{_day(at)}{year} {at.astimezone(UTC):%H:%M} UTC"
+
+
+def _day(at: datetime) -> str:
+    at = at.astimezone(UTC)
+    return f"{at:%a} {at.day} {at:%b}"
+
+
+def _time(at: datetime, words: str) -> Markup:
+    exact = at.astimezone(UTC).isoformat(timespec="seconds")
+    return Markup('<time datetime="{}">{}</time>').format(exact, words)
 
 
 def _size(size: int) -> str:
@@ -105,7 +139,14 @@ def _plain(value: object) -> str:
     return without_controls(str(value))
 
 
-_templates.globals["asset"] = address_of
-_templates.filters.update(
-    {"moment": _moment, "clock": _clock, "size": _size, "document": _document, "plain": _plain}
+TEMPLATES.globals["asset"] = address_of
+TEMPLATES.filters.update(
+    {
+        "moment": _moment,
+        "full_moment": _full_moment,
+        "clock": _clock,
+        "size": _size,
+        "document": _document,
+        "plain": _plain,
+    }
 )

@@ -23,6 +23,7 @@ from api.ticket_views import ReplyView
 from managed.domain.access import Permission
 from managed.domain.documents import printable
 from managed.domain.errors import InvalidInput
+from managed.domain.moments import YEARS
 from managed.domain.requests import Action, ActionKind
 from managed.domain.requests import Request as TicketRequest
 from managed.domain.servers import Server
@@ -168,6 +169,8 @@ def _time(text: str) -> datetime | None:
         return None
     try:
         given = datetime.fromisoformat(text.strip())
+        if given.year not in YEARS:
+            raise ValueError(given.year)
     except ValueError as error:
         raise InvalidInput(
             f"{printable(text)!r} is no time", hint="Write it like 2026-11-23 17:00.", field="as_of"

@@ -20,7 +20,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from api.auth import LONGEST_REASON, Caller, permission_of, printable_text
+from api.auth import LONGEST_REASON, Admission, Caller, permission_of, printable_text
 from api.dependencies import Services, services
 from api.errors import status_of
 from api.panel.pages import error_page
@@ -45,6 +45,7 @@ _SECURE_COOKIE: Final = "__Host-managed-session"
 _PLAIN_COOKIE: Final = "managed-session"
 _OWN_PATH: Final = re.compile(r"/panel(/[A-Za-z0-9-]+)+")
 _MOST_FIELDS: Final = 20
+_FORM: Final = "application/x-www-form-urlencoded"
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Form = Mapping[str, str]
@@ -95,8 +96,10 @@ class OpenPageRoute(APIRoute):
                 return error_page(request, status_of(error), error)
             except RequestValidationError:
                 return error_page(request, HTTPStatus.NOT_FOUND, no_such_page())
-            except HTTPException:
-                raise
+            except HTTPException as error:
+                return error_page(
+                    request, error.status_code, InvalidInput(error.detail), error.headers
+                )
             except Exception:
                 log.exception("panel_defect", route=self.path)
                 return error_page(request, HTTPStatus.INTERNAL_SERVER_ERROR, _defect())
@@ -118,15 +121,22 @@ class PageRoute(OpenPageRoute):
         return super().get_route_handler()
 
     async def admit(self, request: Request) -> None:
-        visitor = await run_in_threadpool(_visitor, services(request), request)
+        visitor = await run_in_threadpool(self._admitted, request)
         request.state.visitor = visitor
-        if self.permission is not None:
-            visitor.principal.require(self.permission)
+        request.state.admission = Admission(
+            f"session {visitor.session.session_id}", lambda: self._admitted(request)
+        )
         await super().admit(request)
         if request.method != "GET":
             given = request.state.form.get("csrf") or request.headers.get("x-csrf-token", "")
             if not hmac.compare_digest(given.encode(), visitor.session.csrf.encode()):
                 raise _not_ours()
+
+    def _admitted(self, request: Request) -> Visitor:
+        visitor = _visitor(services(request), request)
+        if self.permission is not None:
+            visitor.principal.require(self.permission)
+        return visitor
 
 
 def visitor(request: Request) -> Visitor:
@@ -175,7 +185,16 @@ def _require_our_page(request: Request) -> None:
 
 
 async def _form(request: Request) -> Form:
-    given = await request.form(max_files=0, max_fields=_MOST_FIELDS)
+    """The fields of a form as our pages send it. A multipart one may name any charset, some of
+    which decode to what is no text: no page of ours sends one.
+    """
+    media_type = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
+    if media_type != _FORM:
+        raise InvalidInput(
+            "this is not the kind of form that the panel's pages send",
+            hint="Go back, load the page again, and send the form once more.",
+        )
+    given = await request.form(max_fields=_MOST_FIELDS)
     texts = {name: value for name, value in given.items() if isinstance(value, str)}
     if any("\0" in value for value in texts.values()):
         raise InvalidInput("a field holds a character that no text has")

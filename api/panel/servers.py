@@ -33,6 +33,7 @@ from managed.domain.windows import (
     nearest_window,
     next_opening,
     open_now,
+    server_limitation,
 )
 from managed.storage.search import search_servers
 
@@ -91,15 +92,17 @@ def show_server(
 ) -> Response:
     found = server_of(services, visitor.caller(), server)
     customer = services.customers.named(found.customer_id) if found.customer_id else None
+    plan = services.customers.plan_of(found)
     snapshots = services.catalogue.of_server(found.server_id)
     return page(
         request,
         "server.html",
         server=found,
         customer=customer,
-        plan=services.customers.plan_of(found),
+        plan=plan,
         rescue=services.sessions.current(found.server_id),
         windows=_windows(services, visitor, found),
+        limitation=server_limitation(found.status, plan.kind if plan else None),
         jobs=services.queue.find(server_id=found.server_id, limit=_NEWEST),
         snapshots=snapshots[:_NEWEST],
         snapshot_count=len(snapshots),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import StringConstraints
 from sqlalchemy import Connection
 
 from api.access_requests import NewToken, NewUser
@@ -24,6 +24,7 @@ from api.access_views import (
 from api.auth import OPERATOR, Caller, CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.idempotency import Answer, IdempotencyKey, once
+from api.moments import Moment
 from api.routes._common import Limit, Reference, cut, problems
 from api.routes.customers import customer_of
 from api.views import Page
@@ -245,7 +246,7 @@ def list_audit_entries(
     action: Annotated[
         str | None, Query(max_length=63, description="What was done, such as submit_job.")
     ] = None,
-    since: Annotated[AwareDatetime | None, Query(description="At that time or later.")] = None,
+    since: Annotated[Moment | None, Query(description="At that time or later.")] = None,
     limit: Limit = 50,
     cursor: Annotated[
         int | None, Query(ge=1, le=_LARGEST_NUMBER, description="`next` of the page before.")

@@ -17,7 +17,7 @@ from api.idempotency import Answer, once
 from api.planning_views import CustomerView, PlanView, WindowView
 from api.routes._common import ServerReference, problems, server_of
 from api.routes.customers import CustomerReference, customer_of, plan_of
-from api.routes.windows import WindowReference
+from api.routes.windows import WindowReference, view_of
 from api.schemas import ServerView
 from managed.domain.access import Permission
 from managed.domain.customers import Customer, Plan
@@ -214,10 +214,10 @@ def change_window(
         present = services.windows.locked(connection, found.window_id)
         changed = replace(present, **given, created_at=services.clock())
         checked_zone(changed.zone)
-        checked_rule(changed.rule, changed.starts_on)
+        checked_rule(changed.rule, changed.zone, changed.starts_on, changed.created_at)
         checked_minutes(changed.minutes)
         services.windows.change(connection, changed)
-        view = WindowView.of(changed, services.clock())
+        view = view_of(services, connection, changed)
         facts = _changed(body.model_dump(mode="json", exclude_none=True))
         return Answer(
             200, view, subject=changed.owner_id, facts={"window_id": changed.window_id, **facts}

@@ -10,14 +10,14 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse, Response
-from pydantic import AwareDatetime
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import CallerDependency, GuardedRoute, permits
+from api.auth import AdmissionDependency, CallerDependency, GuardedRoute, permits
 from api.dependencies import Services, ServicesDependency
 from api.examples import EVENT
 from api.idempotency import Answer, IdempotencyKey, once
+from api.moments import Moment
 from api.requests import Cancellation, JobRequest
 from api.routes._common import (
     JobReference,
@@ -112,10 +112,8 @@ def list_jobs(
     requested_by: Annotated[
         str | None, Query(max_length=253, description="Who asked, exactly as jobs show it.")
     ] = None,
-    since: Annotated[
-        AwareDatetime | None, Query(description="Asked for at that time or later.")
-    ] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Asked for before that time.")] = None,
+    since: Annotated[Moment | None, Query(description="Asked for at that time or later.")] = None,
+    until: Annotated[Moment | None, Query(description="Asked for before that time.")] = None,
     limit: Limit = 50,
     cursor: Annotated[uuid.UUID | None, Query(description="`next` of the page before.")] = None,
 ) -> Page[JobView]:
@@ -206,6 +204,7 @@ async def read_events(
     request: Request,
     services: ServicesDependency,
     caller: CallerDependency,
+    admission: AdmissionDependency,
     after: Annotated[
         int, Query(ge=0, le=LARGEST_NUMBER, description="Only events with a higher number.")
     ] = 0,
@@ -217,7 +216,8 @@ async def read_events(
     """What happens to a job, as it happens: steps, live output of playbooks and restic, progress.
 
     The stream sends all events after the given number, follows the job, and closes after its last
-    event (`job_ended`). With `Accept: application/json` it is one page that ends at once.
+    event (`job_ended`), or soon after the token counts no more. With `Accept: application/json` it
+    is one page that ends at once.
     """
     job = await run_in_threadpool(job_of, services, caller, job_id)
     position = position_of(last_event_id) if last_event_id else after
@@ -225,7 +225,7 @@ async def read_events(
         view = await run_in_threadpool(_events_page(services, job.job_id, position))
         return JSONResponse(view.model_dump(mode="json"))
     followers: Followers = request.app.state.followers
-    return event_stream(services, followers, job.job_id, position)
+    return event_stream(services, followers, admission, job.job_id, position)
 
 
 def position_of(text: str) -> int:

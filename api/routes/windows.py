@@ -9,7 +9,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime
 from sqlalchemy import Connection
 
 from api.auth import Caller, CallerDependency, GuardedRoute, permits
@@ -17,6 +16,7 @@ from api.cursors import cursor_of, parts_of, wrong_cursor
 from api.dependencies import Services, ServicesDependency
 from api.examples import WINDOW_ID
 from api.idempotency import Answer, IdempotencyKey, once
+from api.moments import Moment, moment_of
 from api.planning_requests import NewPause, NewWindow
 from api.planning_views import (
     MissedWindowView,
@@ -33,12 +33,18 @@ from managed.domain.errors import Json, NotFound
 from managed.domain.jobs import JobKind
 from managed.domain.surveys import Survey, SurveyOutcome
 from managed.domain.windows import (
+    WINDOW_KINDS,
+    Covered,
     Window,
     WindowOwner,
     checked_minutes,
     checked_rule,
     checked_zone,
+    first_day_of_rules,
+    nearest_window,
 )
+from managed.storage.database import reading
+from managed.storage.window_owners import owner_limitations
 from managed.storage.windows import MissedWindow
 
 router = APIRouter(prefix="/v1", tags=["windows"], route_class=GuardedRoute)
@@ -68,7 +74,7 @@ def add_window(
 
     def add(connection: Connection, window: Window) -> Answer:
         services.windows.add(connection, window)
-        view = WindowView.of(window, services.clock())
+        view = view_of(services, connection, window)
         return Answer(
             201,
             view,
@@ -90,12 +96,17 @@ def list_windows(
     owner_id: Annotated[
         Reference | None, Query(description="The id of the plan, customer or server.")
     ] = None,
+    server: Annotated[
+        Reference | None,
+        Query(description="Only those that count for the server of this id or name."),
+    ] = None,
     kind: JobKind | None = None,
     limit: Limit = 50,
     cursor: Annotated[uuid.UUID | None, Query(description="`next` of the page before.")] = None,
 ) -> Page[WindowView]:
     """Windows that concern servers of the caller's, oldest first, with their next opening."""
-    now, every = services.clock(), services.windows.all(caller.principal.tenant)
+    every = services.windows.all(caller.principal.tenant)
+    counting = None if server is None else _counting(services, caller, server, every)
     after = _place_of(cursor, every)
     found = [
         window
@@ -103,10 +114,11 @@ def list_windows(
         if owner in (None, window.owner)
         and owner_id in (None, window.owner_id)
         and kind in (None, window.job_kind)
+        and (counting is None or window in counting)
     ]
     page, last = cut(found, limit)
     return Page[WindowView](
-        items=[WindowView.of(window, now) for window in page],
+        items=_views(services, page),
         next=last.window_id if last else None,
     )
 
@@ -122,7 +134,7 @@ def read_window(
     """One window."""
     for window in services.windows.all(caller.principal.tenant):
         if window.window_id == str(window_id):
-            return WindowView.of(window, services.clock())
+            return _views(services, [window])[0]
     raise NotFound(f"there is no window {window_id}", hint="GET /v1/windows lists them.")
 
 
@@ -142,7 +154,7 @@ def remove_window(
 
     def remove(connection: Connection, window: Window) -> Answer:
         services.windows.remove(connection, window.window_id, services.clock())
-        view = WindowView.of(window, services.clock())
+        view = view_of(services, connection, window)
         return Answer(200, view, subject=window.owner_id, facts=_facts(window))
 
     return once(services, caller, None, request, None).answer(
@@ -158,7 +170,7 @@ def list_missed_windows(
     caller: CallerDependency,
     server_id: Annotated[Reference | None, Query(description="A server's id or name.")] = None,
     since: Annotated[
-        AwareDatetime | None, Query(description="Recorded at that time or later; a week ago.")
+        Moment | None, Query(description="Recorded at that time or later; a week ago.")
     ] = None,
     kind: JobKind | None = None,
     limit: Limit = 50,
@@ -188,7 +200,7 @@ def list_surveys(
     caller: CallerDependency,
     server_id: Annotated[Reference | None, Query(description="A server's id or name.")] = None,
     since: Annotated[
-        AwareDatetime | None,
+        Moment | None,
         Query(description="Of openings that began at that time or later; a week ago."),
     ] = None,
     outcome: SurveyOutcome | None = None,
@@ -264,6 +276,16 @@ def end_pause(
     return once(services, caller, None, request, None).answer(lambda: None, end)
 
 
+def _counting(
+    services: Services, caller: Caller, reference: str, every: Sequence[Window]
+) -> Sequence[Window]:
+    """Of all windows those that count for this server: at most one for each kind of job."""
+    server = server_of(services, caller, reference)
+    covered = Covered(server.server_id, server.customer_id, server.plan_id)
+    nearest = (nearest_window(every, covered, kind) for kind in WINDOW_KINDS)
+    return [window for window in nearest if window is not None]
+
+
 def _place_of(cursor: uuid.UUID | None, windows: Sequence[Window]) -> int:
     """How many windows come before the page; NotFound when the one that it follows has gone."""
     if cursor is None:
@@ -276,6 +298,19 @@ def _place_of(cursor: uuid.UUID | None, windows: Sequence[Window]) -> int:
     )
 
 
+def view_of(services: Services, connection: Connection, window: Window) -> WindowView:
+    """The window as the caller's transaction sees it."""
+    reasons = owner_limitations(connection, [window])
+    return WindowView.of(window, services.clock(), reasons[window.window_id])
+
+
+def _views(services: Services, windows: Sequence[Window]) -> list[WindowView]:
+    now = services.clock()
+    with reading(services.database) as connection:
+        reasons = owner_limitations(connection, windows)
+    return [WindowView.of(window, now, reasons[window.window_id]) for window in windows]
+
+
 def _cursor(last: MissedWindow | Survey) -> str:
     return cursor_of(last.opening.starts_at.isoformat(), last.server_id, last.job_kind.value)
 
@@ -283,12 +318,9 @@ def _cursor(last: MissedWindow | Survey) -> str:
 def _before(cursor: str) -> tuple[datetime, str, str]:
     starts_at, server_id, kind = parts_of(cursor, 3)
     try:
-        moment = datetime.fromisoformat(starts_at)
+        return moment_of(starts_at), server_id, kind
     except ValueError as error:
         raise wrong_cursor() from error
-    if moment.tzinfo is None:
-        raise wrong_cursor()
-    return moment, server_id, kind
 
 
 def _facts(window: Window) -> dict[str, Json]:
@@ -305,13 +337,13 @@ def _facts(window: Window) -> dict[str, Json]:
 def _window(services: Services, caller: Caller, body: NewWindow) -> Window:
     now = services.clock()
     zone = checked_zone(body.zone)
-    starts_on = body.starts_on or now.date()
+    starts_on = body.starts_on or first_day_of_rules(zone, now)
     return Window(
         window_id=str(uuid.uuid4()),
         owner=body.owner,
         owner_id=_owner_id(services, caller, body.owner, body.owner_id),
         job_kind=JobKind(body.job_kind),
-        rule=checked_rule(body.rule, starts_on),
+        rule=checked_rule(body.rule, zone, starts_on, now),
         zone=zone,
         minutes=checked_minutes(body.minutes),
         starts_on=starts_on,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from managed.cli.connection import client
+from managed.cli.names import Names
 from managed.cli.output import (
     AsJson,
     Cursor,
@@ -57,14 +58,23 @@ def list_users(
     as_json: AsJson = False,
 ) -> None:
     """List the users, by e-mail address."""
-    found = list(client().items("/v1/users", role=role, limit=200))
+    service = client()
+    found = list(service.items("/v1/users", role=role, limit=200))
     if as_json:
         print_json({"items": found})
         return
+    names = Names(service)
+    names.learn("customers", (u["customer_id"] for u in found))
     print_table(
-        ("email", "name", "role", "customer", "disabled", "id"),
+        ("email", "name", "role", "customer", "disabled"),
         (
-            (u["email"], u["name"], u["role"], u["customer_id"], moment(u["disabled_at"]), u["id"])
+            (
+                u["email"],
+                u["name"],
+                u["role"],
+                names.customer(u["customer_id"]),
+                moment(u["disabled_at"]),
+            )
             for u in found
         ),
         "There are no such users. Add one with: managed users add EMAIL NAME ROLE",
@@ -197,6 +207,7 @@ def list_entries(
     if as_json:
         print_json(page)
         return
+    names = Names(service)
     print_table(
         ("number", "when", "who", "what", "to", "why"),
         (
@@ -205,7 +216,7 @@ def list_entries(
                 moment(entry["at"]),
                 entry["actor"],
                 entry["action"],
-                entry["data"].get("name") or entry["subject"],
+                entry["data"].get("name") or names.subject(entry["subject"]),
                 entry["reason"],
             )
             for entry in page["items"]

@@ -8,7 +8,7 @@ import typer
 
 from managed.cli.connection import client
 from managed.cli.output import AsJson, confirm, say
-from managed.cli.planning import Customer, Plan
+from managed.cli.planning import Customer, Plan, opens
 from managed.cli.servers import Name
 from managed.domain.public_keys import fingerprint
 
@@ -100,7 +100,7 @@ def change_window(
     body = _given(rule=rule, zone=zone, minutes=minutes)
     changed = client().patch(f"/v1/windows/{window}", body)
     said = f"{changed['rule']} in {changed['zone']}, {changed['minutes']} minutes."
-    say(changed, said, as_json=as_json)
+    say(changed, f"{said} {opens(changed)}", as_json=as_json)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

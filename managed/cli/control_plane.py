@@ -44,7 +44,10 @@ def backup_self(only_list: List = False, as_json: AsJson = False) -> None:
     say(f"{manifest.name}: {rows} rows of {tables} tables, {size(manifest.sealed_size)}; read back")
     if removed:
         say(f"removed, as the rule keeps them no longer: {', '.join(removed)}")
-    return say(f"It opens with the master key {mark} alone. Keep that key elsewhere.")
+    say(f"It opens with the master key {mark} alone. Keep that key elsewhere.")
+    if not manifest.rows["sealed_secrets"]:
+        say("Nothing in the database is sealed yet: nothing proves that this key is the right one.")
+    return None
 
 
 def restore_self(

@@ -10,20 +10,19 @@ import typer
 from managed.cli.completion import customer_names, server_names
 from managed.cli.connection import client
 from managed.cli.following import follow, show_job
+from managed.cli.names import Names
 from managed.cli.output import (
     AsJson,
     Cursor,
     Limit,
+    Titled,
     console,
     duration,
     moment,
     print_json,
     print_table,
 )
-from managed.client import ManagedClient
 from managed.domain.errors import InvalidInput
-
-_DELETED = "(deleted)"
 
 app = typer.Typer(help="Ask for work on servers, watch it, call it off.", no_args_is_help=True)
 
@@ -75,18 +74,14 @@ def list_jobs(
     if as_json:
         print_json(page)
         return
-    names = _server_names(service)
+    names = Names(service).servers(job["server_id"] for job in page["items"])
     print_table(
-        ("job", "kind", "server", "status", "asked for", "took", "asked by"),
+        ("job", "status, took", "asked for"),
         (
             (
-                job["id"],
-                job["kind"],
-                names.get(job["server_id"], _DELETED),
-                job["status"],
-                moment(job["created_at"]),
-                duration(job["started_at"], job["finished_at"]),
-                job["requested_by"],
+                Titled(f"{job['kind']} on {names[job['server_id']]}", job["id"]),
+                (job["status"], duration(job["started_at"], job["finished_at"])),
+                (moment(job["created_at"]), f"by {job['requested_by'] or 'nobody'}"),
             )
             for job in page["items"]
         ),
@@ -103,7 +98,7 @@ def show(job: JobId, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
     else:
-        show_job(found, _server_names(service).get(found["server_id"], _DELETED))
+        show_job(found, Names(service).server(found["server_id"]))
 
 
 @app.command()
@@ -170,10 +165,6 @@ def watch(job: JobId, verbose: Verbose = False, as_json: AsJson = False) -> None
 def say_submitted(job: dict[str, Any]) -> None:
     console().print(f"{job['kind']} job {job['id']} is {job['status']}.")
     console().print(f"[dim]Follow it with: managed jobs watch {job['id']}[/]")
-
-
-def _server_names(service: ManagedClient) -> dict[str, str]:
-    return {s["id"]: s["name"] for s in service.items("/v1/servers", limit=200)}
 
 
 def parameter_value(text: str) -> tuple[str, Any]:

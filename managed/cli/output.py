@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ Cursor = Annotated[
     str | None, typer.Option(help="Go on after an earlier page, which ends with this.")
 ]
 
+_WHOLE = ("id", "job", "kind", "status", "when", "who", "what")
 _COLOURS = {
     "succeeded": "green",
     "active": "green",
@@ -40,6 +42,16 @@ _COLOURS = {
     "missing": "red",
     "undo-failed": "red",
 }
+
+
+@dataclass(frozen=True)
+class Titled:
+    """A cell that says what its row is about, above the id by which the next command takes it: an
+    id as a column of its own leaves a terminal of the usual width no room for others.
+    """
+
+    title: str
+    id: str
 
 
 def console(*, as_json: bool = False) -> Console:
@@ -94,16 +106,18 @@ def print_table(
     following: str | None = None,
 ) -> None:
     """A plain table; `empty` is said instead when there is no row. Colours words of status.
-    `following` is the cursor of the page after this one, if there is one; standard error names it.
+    A cell that is a tuple has its parts below each other. `following` is the cursor of the page
+    after this one, if there is one; standard error names it.
     """
+    found, out = [tuple(row) for row in rows], console()
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
+    for number, column in enumerate(columns):
         # Folded, not cut: what is shown is to be read and copied.
-        no_wrap = column in ("id", "job", "kind", "status", "when", "who", "what")
+        no_wrap = column in _WHOLE or any(isinstance(row[number], Titled) for row in found)
         table.add_column(column, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    console().print(table if table.row_count else empty)
+    for row in found:
+        table.add_row(*(_cell(value, out) for value in row))
+    out.print(table if table.row_count else empty)
     if following is not None:
         Console(stderr=True).print(plain(f"more: --cursor {following}", "dim"), soft_wrap=True)
 
@@ -111,17 +125,18 @@ def print_table(
 def print_fields(fields: Mapping[str, Any]) -> None:
     """One "name  value" line per field that has a value."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim")
+    table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
+    out = console()
     for name, value in fields.items():
-        if value not in (None, "", [], {}):
-            table.add_row(name, _cell(value))
-    console().print(table)
+        if value not in (None, "", [], {}, ()):
+            table.add_row(name, _cell(value, out))
+    out.print(table)
 
 
 def moment(text: str | None) -> str:
-    """A time of the API in this machine's zone, to the second."""
-    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}" if text else ""
+    """A time of the API in UTC, to the second: every time that people read is printed so."""
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if text else ""
 
 
 def duration(began: str | None, ended: str | None) -> str:
@@ -142,7 +157,12 @@ def size(count: int) -> str:
     return f"{value:.1f} TiB"
 
 
-def _cell(value: Any) -> Text:
+def _cell(value: Any, out: Console) -> Text:
+    if isinstance(value, Titled):
+        title = plain(value.title).wrap(out, max(len(value.id), out.width // 2 - 4))
+        return Text("\n").join([*title, Text(value.id, "dim")])
+    if isinstance(value, tuple):
+        return Text("\n").join(_cell(part, out) for part in value if part not in (None, ""))
     if isinstance(value, Mapping | list):
         return Text(json.dumps(value))
     text = "" if value is None else without_controls(str(value))

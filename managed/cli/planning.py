@@ -9,10 +9,12 @@ import typer
 
 from managed.cli.completion import customer_names, plan_names, server_names
 from managed.cli.connection import client
+from managed.cli.names import Names
 from managed.cli.output import (
     AsJson,
     Cursor,
     Limit,
+    Titled,
     moment,
     print_fields,
     print_json,
@@ -139,7 +141,7 @@ def add_window(
         "minutes": minutes,
     }
     made = client().post("/v1/windows", body)
-    say(made, f"It opens {_next(made)}.", as_json=as_json)
+    say(made, opens(made), as_json=as_json)
 
 
 @windows.command("list")
@@ -150,26 +152,29 @@ def list_windows(
     owner_id: Annotated[
         str | None, typer.Option(help="Only of the plan, customer or server with this id.")
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(help="Only those that count for this server.", autocompletion=server_names),
+    ] = None,
     kind: OfKind = None,
     as_json: AsJson = False,
 ) -> None:
     """List the windows with their next opening."""
-    filters = {"owner": owner, "owner_id": owner_id, "kind": kind}
-    found = list(client().items("/v1/windows", limit=200, **filters))
+    service = client()
+    filters = {"owner": owner, "owner_id": owner_id, "server": server, "kind": kind}
+    found = list(service.items("/v1/windows", limit=200, **filters))
     if as_json:
         print_json({"items": found})
         return
+    names = Names(service)
+    for kind in ("plan", "customer", "server"):
+        names.learn(f"{kind}s", (w["owner_id"] for w in found if w["owner"] == kind))
     print_table(
-        ("id", "of", "kind", "rule", "zone", "minutes", "opens"),
+        ("window", "opens"),
         (
             (
-                w["id"],
-                f"{w['owner']} {w['owner_id']}",
-                w["job_kind"],
-                w["rule"],
-                w["zone"],
-                w["minutes"],
-                _next(w),
+                Titled(f"{w['job_kind']}, of {names.owner(w['owner'], w['owner_id'])}", w["id"]),
+                (w["rule"], span_of(w), next_opening(w)),
             )
             for w in found
         ),
@@ -197,19 +202,20 @@ def list_missed(
     as_json: AsJson = False,
 ) -> None:
     """List the openings that started nothing, newest first, and why."""
+    service = client()
     filters = {"server_id": server, "since": since, "kind": kind}
-    found = list(client().items("/v1/missed-windows", limit=200, **filters))
+    found = list(service.items("/v1/missed-windows", limit=200, **filters))
     if as_json:
         print_json({"items": found})
         return
+    names = Names(service).servers(one["server_id"] for one in found)
     print_table(
-        ("opened", "closed", "kind", "server", "reason"),
+        ("opened, closed", "kind", "server", "reason"),
         (
             (
-                moment(one["starts_at"]),
-                moment(one["ends_at"]),
+                (moment(one["starts_at"]), moment(one["ends_at"])),
                 one["job_kind"],
-                one["server_id"],
+                names[one["server_id"]],
                 one["reason"],
             )
             for one in found
@@ -232,22 +238,22 @@ def list_surveys(
     as_json: AsJson = False,
 ) -> None:
     """List what was found on servers whose windows opened, newest first."""
-    page = client().get(
+    service = client()
+    page = service.get(
         "/v1/surveys", server_id=server, since=since, outcome=outcome, limit=limit, cursor=cursor
     )
     if as_json:
         print_json(page)
         return
+    names = Names(service).servers(one["server_id"] for one in page["items"])
     print_table(
-        ("opened", "asked", "kind", "server", "outcome", "detail"),
+        ("opened, asked", "kind", "server", "found"),
         (
             (
-                moment(one["starts_at"]),
-                moment(one["asked_at"]),
+                (moment(one["starts_at"]), moment(one["asked_at"])),
                 one["job_kind"],
-                one["server_id"],
-                one["outcome"],
-                one["detail"],
+                names[one["server_id"]],
+                (one["outcome"], one["detail"]),
             )
             for one in page["items"]
         ),
@@ -292,6 +298,21 @@ def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
         print_fields(found)
 
 
-def _next(window: Mapping[str, Any]) -> str:
+def span_of(window: Mapping[str, Any]) -> str:
+    return f"in {window['zone']}, for {window['minutes']} minutes"
+
+
+def next_opening(window: Mapping[str, Any]) -> str:
+    """When the window opens next, or why it does not, in a list."""
     opening = window["next_opening"]
-    return moment(opening["starts_at"]) if opening else "never again"
+    if opening is None:
+        return f"does not open: {window['limitation']}"
+    return f"next {moment(opening['starts_at'])}"
+
+
+def opens(window: Mapping[str, Any]) -> str:
+    """When the window opens, or why it does not, as a sentence."""
+    opening = window["next_opening"]
+    if opening is None:
+        return f"It is kept, but does not open: {window['limitation']}."
+    return f"It opens {moment(opening['starts_at'])}."

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from managed.cli.connection import client
+from managed.cli.names import Names
 from managed.cli.output import (
     AsJson,
     Cursor,
     Limit,
+    Titled,
     console,
     moment,
     plain,
@@ -50,16 +52,12 @@ def list_requests(
         print_json(page)
         return
     print_table(
-        ("id", "status", "ticket", "sender", "title", "proposed", "asked"),
+        ("request", "status, proposed", "asked"),
         (
             (
-                one["id"],
-                one["status"],
-                one["ticket_number"],
-                one["sender"],
-                one["title"],
-                one["proposal"]["kind"],
-                moment(one["created_at"]),
+                Titled(f"{one['ticket_number']}: {one['title']}", one["id"]),
+                (one["status"], one["proposal"]["kind"]),
+                (moment(one["created_at"]), f"by {one['sender']}"),
             )
             for one in page["items"]
         ),
@@ -71,7 +69,8 @@ def list_requests(
 @app.command()
 def show(request: RequestId, as_json: AsJson = False) -> None:
     """Show a request: the ticket's text, what is proposed, why, and what became of it."""
-    found = client().get(f"/v1/requests/{request}")
+    service = client()
+    found = service.get(f"/v1/requests/{request}")
     if as_json:
         print_json(found)
         return
@@ -82,7 +81,7 @@ def show(request: RequestId, as_json: AsJson = False) -> None:
             "status": found["status"],
             "ticket": f"{found['ticket_number']}: {found['title']}",
             "sender": found["sender"],
-            "server": found["server_id"],
+            "server": Names(service).server(found["server_id"]),
             "proposed": _action(found["proposal"]),
             "why": found["why"],
             "decided by": decision.get("by"),

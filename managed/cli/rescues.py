@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from managed.cli.completion import server_names
 from managed.cli.connection import client
-from managed.cli.output import AsJson, moment, print_json, print_table
+from managed.cli.names import Names
+from managed.cli.output import AsJson, Titled, moment, print_json, print_table
 
 app = typer.Typer(
     help="Rescue sessions. `managed jobs submit NAME rescue` opens one, `unrescue` ends it.",
@@ -31,18 +33,23 @@ def list_rescues(
     if as_json:
         print_json({"items": found})
         return
+    names = Names(service).servers(one["server_id"] for one in found)
     print_table(
-        ("id", "server", "began", "until", "ended", "host key"),
+        ("server", "session, host key"),
         (
             (
-                one["id"],
-                one["server_id"],
-                moment(one["started_at"]),
-                moment(one["expires_at"]) or "with its job",
-                moment(one["ended_at"]),
-                one["host_key"],
+                Titled(names[one["server_id"]], one["id"]),
+                (f"began {moment(one['started_at'])}", _end(one), one["host_key"]),
             )
             for one in found
         ),
         "No server is in rescue.",
     )
+
+
+def _end(session: Mapping[str, Any]) -> str:
+    if session["ended_at"]:
+        return f"ended {moment(session['ended_at'])}"
+    if session["expires_at"]:
+        return f"until {moment(session['expires_at'])}"
+    return "until its job ends"

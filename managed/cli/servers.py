@@ -13,6 +13,7 @@ from managed.cli.completion import customer_names, plan_names, server_names
 from managed.cli.connection import client
 from managed.cli.following import follow
 from managed.cli.jobs import IdempotencyKey, Verbose, say_submitted
+from managed.cli.names import Names
 from managed.cli.output import (
     AsJson,
     confirm,
@@ -23,7 +24,8 @@ from managed.cli.output import (
     print_json,
     print_table,
 )
-from managed.client import ManagedClient
+from managed.cli.planning import next_opening, span_of
+from managed.client import ApiProblem, ManagedClient
 from managed.domain.errors import InvalidInput
 
 app = typer.Typer(help="The servers under management.", no_args_is_help=True)
@@ -73,10 +75,12 @@ def list_servers(
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
     """Show one server."""
-    found = client().get(f"/v1/servers/{name}")
+    service = client()
+    found = service.get(f"/v1/servers/{name}")
     if as_json:
         print_json(found)
         return
+    names = Names(service)
     forwards = (f"127.0.0.1:{f['host_port']} → {f['guest_port']}" for f in found["forwards"])
     print_fields(
         {
@@ -84,13 +88,16 @@ def show(name: Name, as_json: AsJson = False) -> None:
             "id": found["id"],
             "status": found["status"],
             "origin": found["origin"],
+            "customer": names.customer(found["customer_id"]) or "the provider",
+            "plan": names.plan(found["plan_id"]) or "none",
+            "windows": _windows(service, found["id"]),
             "system": found["operating_system"],
             "size": _size(found),
             "ssh": _ssh(found),
             "host key": found["host_key"],
             "ports": ", ".join(forwards),
             "rescue": _rescue(found["rescue_session"]),
-            "node": found["node_id"],
+            "node": names.node(found["node_id"]),
             "since": moment(found["created_at"]),
         }
     )
@@ -243,6 +250,26 @@ def _compared_host_key(service: ManagedClient, address: str, port: int, *, as_js
 def _key_lines(path: Path) -> list[str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _windows(service: ManagedClient, server_id: str) -> tuple[str, ...]:
+    """What starts by itself on the server, and when next; a line or two for each."""
+    try:
+        found = list(service.items("/v1/windows", server=server_id))
+    except ApiProblem as error:
+        if error.status == 403:
+            return ("not for this token to see",)
+        raise
+    if not found:
+        return ("none: nothing starts by itself",)
+    return tuple(
+        line
+        for one in found
+        for line in (
+            f"{one['job_kind']}: {one['rule']}, of the {one['owner']}",
+            f"  {span_of(one)}, {next_opening(one)}",
+        )
+    )
 
 
 def _rescue(session: Mapping[str, Any] | None) -> str:

@@ -12,6 +12,8 @@ import re
 import unicodedata
 from typing import Final
 
+from managed.domain.calendar_words import SHORT_MONTHS
+
 LONGEST_TEXT: Final = 10_000
 
 # Some of what is read is not shown.
@@ -25,6 +27,13 @@ _VALUE: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
 _ENDLESS_REFERENCE: Final = re.compile(r"&#[xX]?[0-9a-fA-F]{8,};?")
 _SPACES: Final = re.compile(r"[ \t\r\n\f]+")
 _EMPTY_LINES: Final = re.compile(r"\n{3,}")
+_ABBREVIATIONS: Final = ("ca", r"a\.m", r"p\.m", *SHORT_MONTHS)
+_END_OF_SENTENCE: Final = re.compile(
+    r"(?<=[!?\n])|(?<=[^\d\s]\.)"
+    + "".join(rf"(?<!\b{word}\.)" for word in _ABBREVIATIONS)
+    + r"(?=\s)",
+    re.IGNORECASE,
+)
 _QUOTED_LINE: Final = re.compile(r"^[ ]?>.*\n?", re.MULTILINE)
 
 # Their content is raw: no tag is read in it but the one that ends it.
@@ -65,9 +74,16 @@ def plain_text(text: str, *, is_html: bool) -> str:
     return joined if is_whole else f"{joined[: LONGEST_TEXT - 1]}…"
 
 
+def sentences(text: str) -> list[str]:
+    """The text in pieces, each a sentence or a line. Together they are the text."""
+    return _END_OF_SENTENCE.split(text)
+
+
 def visible(text: str) -> str:
-    """`text` in the composed form, without controls, characters of no width and those that change
-    its direction; newlines stay, other white space becomes blanks.
+    """`text` in the composed form, without characters of no width and those that change its
+    direction; newlines stay, other white space becomes blanks. What has no shape at all (controls,
+    halves of characters, those that nobody has assigned) becomes a mark that it was there: with it
+    left out "/etc/\\ud800" would be "/etc".
     """
     composed = unicodedata.normalize("NFC", text.replace("\r\n", "\n"))
     return "".join(filter(None, map(_shown, composed)))
@@ -88,7 +104,10 @@ def _shown(character: str) -> str:
         return character
     if character.isspace():
         return " "
-    return "" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn") else character
+    category = unicodedata.category(character)
+    if category == "Cf":
+        return ""
+    return "\N{REPLACEMENT CHARACTER}" if category in ("Cc", "Cs", "Co", "Cn") else character
 
 
 def _without_tags(source: str) -> str:

@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from managed.domain.named_paths import MOST_PATHS, NamedPaths, named_paths
-from managed.domain.named_times import NamedTime, named_times
+from managed.domain.named_times import NamedTime, NamedTimes, named_times
 from managed.domain.plain_text import one_line
 from managed.domain.requests import Action, ActionKind, Proposal
 from managed.domain.tickets import Ticket
@@ -144,16 +143,18 @@ def proposal_for(ticket: Ticket, zone: str) -> Proposal:
         return _for_a_person(f"Several rules fit ({names}).")
     ((rule, words),) = fitting
     why = rule.why.format(words=_quoted(words))
+    times = named_times(text, ticket.written_at, zone)
+    if rule.proposes is ActionKind.PATCH and times.later:
+        return _for_a_person(f"{why} It may mean a time to come ({_all_quoted(times.later)}).")
     if rule.proposes is not ActionKind.RESTORE_FILES:
         return Proposal(Action(rule.proposes), rule.name, why)
-    return _restore(rule, why, text, ticket.written_at, zone)
+    return _restore(rule, why, text, times, zone)
 
 
-def _restore(rule: Rule, why: str, text: str, written_at: datetime, zone: str) -> Proposal:
-    named = named_paths(text)
-    times = named_times(text, written_at, zone)
+def _restore(rule: Rule, why: str, text: str, moments: NamedTimes, zone: str) -> Proposal:
+    named, times = named_paths(text), moments.times
     whole = _WHOLE_SERVER.search(text)
-    reason = _unclear(named, times, is_whole=whole is not None, zone=zone)
+    reason = _unclear(named, moments, is_whole=whole is not None, zone=zone)
     if reason:
         return _for_a_person(f"{why} {reason}")
     as_of = times[0].at if times else None
@@ -165,18 +166,21 @@ def _restore(rule: Rule, why: str, text: str, written_at: datetime, zone: str) -
     return _proposal(action, rule, f"{why} It names {', '.join(named.paths)}. {when}")
 
 
-def _unclear(named: NamedPaths, times: Sequence[NamedTime], *, is_whole: bool, zone: str) -> str:
+def _unclear(named: NamedPaths, times: NamedTimes, *, is_whole: bool, zone: str) -> str:
     """What keeps a restore from being proposed; empty when nothing does."""
     if named.odd:
-        return f"It names what is no plain path: {', '.join(map(_quoted, named.odd[:5]))}."
+        return f"It names what is no plain path: {_all_quoted(named.odd)}."
     if is_whole and named.paths:
         return f"It names the whole server and also {', '.join(named.paths[:5])}."
     if not is_whole and not named.paths:
         return "It names no path, and not the server as a whole."
     if len(named.paths) > MOST_PATHS:
         return f"It names {len(named.paths)} paths."
-    if len(times) > 1:
-        return f"It names several times: {', '.join(_moment(t, zone) for t in times[:5])}."
+    if times.unread:
+        return f"It names what may be a time and is not plain: {_all_quoted(times.unread)}."
+    if len(times.times) > 1:
+        several = ", ".join(_moment(one, zone) for one in times.times[:5])
+        return f"It names several times: {several}."
     return ""
 
 
@@ -198,6 +202,10 @@ def _for_a_person(why: str) -> Proposal:
 
 def _proposal(action: Action, rule: Rule, why: str) -> Proposal:
     return Proposal(action, rule.name, one_line(why, _LONGEST_WHY))
+
+
+def _all_quoted(words: Sequence[str]) -> str:
+    return ", ".join(map(_quoted, words[:5]))
 
 
 def _quoted(words: str) -> str:

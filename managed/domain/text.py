@@ -1,4 +1,4 @@
-"""Text that came from a server, made fit for somebody's terminal."""
+"""Text that came from elsewhere, made fit for somebody's terminal."""
 
 from __future__ import annotations
 
@@ -12,3 +12,11 @@ _REMOVED: Final = dict.fromkeys(_CONTROLS)
 def without_controls(text: str) -> str:
     """`text` without control characters; what stood between them stays readable."""
     return text.translate(_REMOVED)
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """`text` with what does not print written as Python would, such as \\x1b; `keep` stays."""
+    return "".join(
+        one if one.isprintable() or one in keep else one.encode("unicode_escape").decode()
+        for one in text
+    )

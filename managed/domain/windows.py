@@ -8,9 +8,8 @@ open for its minutes of real time, whatever clocks do meanwhile.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -18,20 +17,21 @@ from itertools import islice, pairwise
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from dateutil.rrule import rrule, rrulestr
-
+from managed.domain.customers import PlanKind
 from managed.domain.errors import InvalidInput
 from managed.domain.jobs import CLOCKS_KEYS, Job, JobKind
+from managed.domain.moments import YEARS
+from managed.domain.recurrence_rules import bad_rule, rule_of
+from managed.domain.recurrences import Recurrence
+from managed.domain.servers import ServerStatus
 
 MINUTES: Final = (15, 1440)
 WINDOW_KINDS: Final = (JobKind.BACKUP, JobKind.PATCH)
 """What starts because a window opens; of two at one moment the first."""
 
 _RUN_KEYS: Final = f"{CLOCKS_KEYS}window:"
-_LONGEST_RULE: Final = 500
-_PARTS: Final = re.compile(r"[A-Z]+=[A-Z0-9,+-]+(;[A-Z]+=[A-Z0-9,+-]+)*")
-_INTERVAL: Final = re.compile(r"INTERVAL=[1-9][0-9]{0,2}")
-_FREQUENCIES: Final = {f"FREQ={name}" for name in ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")}
+# In the database beside the zones: the machine's own, no zone at all, and other clocks.
+_NO_ZONES: Final = frozenset({"localtime", "Factory", "posixrules", "posix", "right"})
 _CLOSEST_STARTS: Final = timedelta(hours=1)
 # Long enough for the 29th of February; short enough to see soon that a rule has no start.
 _LOOKED_AT: Final = timedelta(days=9 * 366)
@@ -122,61 +122,87 @@ def openings(window: Window, after: datetime, until: datetime) -> Sequence[Openi
     """Openings that start after one moment and not after another, in order; none of those that
     started before the window was there.
     """
+    recurrence = _recurrence(window)
+    if recurrence is None:
+        return ()
     after = max(after, window.created_at)
     days = range((until.date() - after.date()).days + 3)
     first_day = after.astimezone(UTC).date() - timedelta(days=1)
-    starts = {
-        start
-        for day in days
-        for start in _starts(
-            window.rule, window.zone, window.starts_on, first_day + timedelta(days=day)
-        )
-    }
+    starts = {start for day in days for start in recurrence.on(first_day + timedelta(days=day))}
     length = _length(window)
     return [Opening(s, s + length) for s in sorted(starts) if after < s <= until]
 
 
 def next_opening(window: Window, now: datetime) -> Opening | None:
-    """The first opening after this moment, within a year and a day; or None."""
-    rule = _rule(window.rule, window.starts_on)
-    local = now.astimezone(ZoneInfo(window.zone)).replace(tzinfo=None) - timedelta(hours=3)
-    for naive in rule.xafter(local, count=10):
-        start = _in_utc(naive, window.zone)
-        if start > now:
-            within = start - now <= timedelta(days=367)
-            return Opening(start, start + _length(window)) if within else None
-    return None
+    """The first opening after this moment; None when it opens no more, or not within nine years."""
+    recurrence = _recurrence(window)
+    start = next(recurrence.after(now, _LOOKED_AT), None) if recurrence else None
+    return Opening(start, start + _length(window)) if start else None
 
 
-def checked_rule(rule: str, starts_on: date) -> str:
+def rule_limitation(window: Window, now: datetime) -> str | None:
+    """Why the window's rule opens it no more, or None when it does."""
+    if _recurrence(window) is None:
+        return "its rule cannot be followed any more: give it another one"
+    return None if next_opening(window, now) else "its rule has no start within the next nine years"
+
+
+def plan_limitation(kind: PlanKind) -> str | None:
+    """Why no window counts for the servers on such a plan, or None."""
+    return "the plan is unmanaged" if kind is PlanKind.UNMANAGED else None
+
+
+def server_limitation(status: ServerStatus, plan: PlanKind | None) -> str | None:
+    """Why no window counts for a server on such a plan (None: on none), or None."""
+    if status is ServerStatus.DELETED:
+        return "the server is deleted"
+    if plan is None:
+        return "the server is on no plan"
+    if plan is PlanKind.UNMANAGED:
+        return "the server's plan is unmanaged"
+    return "the server is not enrolled yet" if status is ServerStatus.NEW else None
+
+
+def customer_limitation(of_servers: Iterable[str | None]) -> str | None:
+    """Why a customer's window counts for nobody, or None; given why none does for each server."""
+    if any(reason is None for reason in of_servers):
+        return None
+    return "the customer has no server that is enrolled and on a managed plan"
+
+
+def first_day_of_rules(zone: str, now: datetime) -> date:
+    """The day from which a rule counts that is made now: today on the wall clock of its zone."""
+    return now.astimezone(_zone(zone)).date()
+
+
+def checked_rule(rule: str, zone: str, starts_on: date, now: datetime) -> str:
     """The rule, known to be one that people can follow: daily or rarer, an hour at least between
-    its starts, and not without any. InvalidInput that says what is wrong.
+    its starts, and with one that is to come. InvalidInput that says what is wrong.
     """
-    if len(rule) > _LONGEST_RULE or not _PARTS.fullmatch(rule):
-        raise _bad_rule("it is not a list of NAME=VALUE in capitals, parted by semicolons")
-    parts = rule.split(";")
-    if len(_FREQUENCIES & set(parts)) != 1:
-        raise _bad_rule("it must say FREQ=DAILY, WEEKLY, MONTHLY or YEARLY")
-    if any(part.startswith("INTERVAL=") and not _INTERVAL.fullmatch(part) for part in parts):
-        raise _bad_rule("INTERVAL must be from 1 to 999")
-    unending = ";".join(part for part in parts if not part.startswith(("COUNT=", "UNTIL=")))
-    try:
-        horizon = datetime.combine(starts_on, time()) + _LOOKED_AT
-        bounded = _rule(unending, starts_on).replace(until=horizon)
-        starts = list(islice(bounded, _STARTS_LOOKED_AT))
-        first = next(iter(_rule(rule, starts_on)), None) if starts else None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-        raise _bad_rule(str(error) or type(error).__name__) from error
-    if first is None:
-        raise _bad_rule("it has no start")
+    if starts_on.year not in YEARS:
+        raise InvalidInput(
+            f"a rule that counts from {starts_on}",
+            hint=f"Give a day of the years {YEARS[0]} to {YEARS[-1]}.",
+            field="starts_on",
+        )
+    read = rule_of(rule)
+    unending = Recurrence(replace(read, count=None, until=None), starts_on, _zone("UTC"))
+    begin = datetime.combine(starts_on, time(), UTC) - timedelta(seconds=1)
+    starts = list(islice(unending.after(begin, _LOOKED_AT), _STARTS_LOOKED_AT))
+    if not starts:
+        raise bad_rule("it has no start within nine years")
     if any(later - earlier < _CLOSEST_STARTS for earlier, later in pairwise(starts)):
-        raise _bad_rule("some of its starts are less than an hour apart")
+        raise bad_rule("some of its starts are less than an hour apart")
+    if next(Recurrence(read, starts_on, _zone(zone)).after(now, _LOOKED_AT), None) is None:
+        raise bad_rule(f"it counts from {starts_on}, and has no start within the next nine years")
     return rule
 
 
 def checked_zone(zone: str) -> str:
     try:
-        ZoneInfo(zone)
+        if zone.split("/")[0] in _NO_ZONES:
+            raise ValueError(zone)
+        _zone(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidInput(
             f"{zone!r} is no time zone",
@@ -195,33 +221,21 @@ def checked_minutes(minutes: int) -> int:
     return minutes
 
 
-def _bad_rule(reason: str) -> InvalidInput:
-    return InvalidInput(
-        f"the rule cannot be followed: {reason}",
-        hint="Give an RFC 5545 rule such as FREQ=DAILY;BYHOUR=2 or FREQ=WEEKLY;BYDAY=SU;BYHOUR=3.",
-        field="rule",
-    )
+def _recurrence(window: Window) -> Recurrence | None:
+    """None for a rule that an earlier version has taken and this one refuses: it must not keep the
+    clock from the other windows.
+    """
+    try:
+        rule = rule_of(window.rule)
+    except InvalidInput:
+        return None
+    return Recurrence(rule, window.starts_on, _zone(window.zone))
 
 
 @lru_cache(maxsize=1024)
-def _rule(rule: str, starts_on: date) -> rrule:
-    read = rrulestr(rule, dtstart=datetime.combine(starts_on, time()))
-    if not isinstance(read, rrule):
-        raise ValueError("it is more than one rule")
-    return read
-
-
-@lru_cache(maxsize=8192)
-def _starts(rule: str, zone: str, starts_on: date, day: date) -> tuple[datetime, ...]:
-    """The starts of one local day, in UTC. The same rules are asked for thousands of servers."""
-    begin = datetime.combine(day, time())
-    end = begin + timedelta(days=1) - timedelta(seconds=1)
-    found = _rule(rule, starts_on).between(begin, end, inc=True)
-    return tuple(_in_utc(naive, zone) for naive in found)
-
-
-def _in_utc(naive: datetime, zone: str) -> datetime:
-    return naive.replace(tzinfo=ZoneInfo(zone), fold=0).astimezone(UTC)
+def _zone(name: str) -> ZoneInfo:
+    """Kept here: `ZoneInfo` itself holds no more than eight and reads others from their files."""
+    return ZoneInfo(name)
 
 
 def _length(window: Window) -> timedelta:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from managed.domain.errors import InvalidInput, Json
+from managed.domain.moments import YEARS
 from managed.domain.plain_text import one_line, plain_text
 from managed.domain.secrets import Secret
 from managed.domain.tickets import Ticket, Unread
@@ -20,7 +21,6 @@ SERVER_ATTRIBUTE: Final = "vps_id"
 
 _ADDRESS: Final = re.compile(r"[^@\s<>]{1,64}@[^@\s<>]{1,189}")
 _LARGEST_ID: Final = 2**53
-_YEARS: Final = range(2000, 2100)
 
 
 def is_signed(body: bytes, signature: str, secret: Secret) -> bool:
@@ -105,6 +105,6 @@ def _time(article: Mapping[str, Json]) -> datetime:
         found = datetime.fromisoformat(_text(article, "article", "created_at"))
     except ValueError:
         found = None
-    if found is None or found.tzinfo is None or found.year not in _YEARS:
+    if found is None or found.tzinfo is None or found.year not in YEARS:
         raise InvalidInput("the article has no time", field="article.created_at")
     return found

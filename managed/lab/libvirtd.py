@@ -126,8 +126,9 @@ def lab_uri(state_dir: Path, wanted: str = "") -> str:
 
 
 def end_servers(uri: str, storage_dir: Path) -> list[str]:
-    """Pull the plug of every running domain that has a disk in this directory or below it; their
-    names. HypervisorUnavailable when libvirt does not answer, HypervisorError when it refuses.
+    """Pull the plug of every running domain that has a disk in this directory or below it, so that
+    it stays off; their names. HypervisorUnavailable when libvirt does not answer, HypervisorError
+    when it refuses.
     """
     ended = []
     connection = Connection(uri)
@@ -135,6 +136,8 @@ def end_servers(uri: str, storage_dir: Path) -> list[str]:
         with connection.use() as opened:
             for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
                 if _has_disk_in(domain, storage_dir):
+                    if domain.isPersistent():
+                        domain.setAutostart(0)
                     domain.destroy()
                     ended.append(domain.name())
     finally:
@@ -209,6 +212,8 @@ class PrivateLibvirtd:
             if fixed.name not in _ACCOUNTS:
                 ours.mkdir(parents=True, exist_ok=True, mode=0o711)
                 fixed.mkdir(parents=True, exist_ok=True)
+        # A lab is no node: when it is started anew, none of its servers is.
+        shutil.rmtree(self.directories.state / "etc" / "qemu" / "autostart", ignore_errors=True)
         for name, wanted in _ACCOUNTS.items():
             present = (Path("/etc") / name).read_text(encoding="utf-8")
             content = accounts_with(present, wanted)

@@ -81,7 +81,10 @@ class Hypervisor(Protocol):
         ...
 
     def start(self, server_id: str) -> None:
-        """Boot the server from its own disk; running is fine. Conflict while in rescue."""
+        """Boot the server from its own disk; running is fine. Conflict while in rescue.
+
+        It boots with its node, too, until it is shut down, powered off or booted into rescue.
+        """
         ...
 
     def shut_down(self, server_id: str) -> None:

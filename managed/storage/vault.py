@@ -25,6 +25,7 @@ _VERSION = b"\x01"
 _NONCE = 12
 _KEY = 32
 _SEALED_KEY = _NONCE + _KEY + 16
+_ROWS = 1000
 
 
 def seal(master_key: bytes, secret: Secret, context: bytes) -> bytes:
@@ -49,6 +50,28 @@ def unseal(master_key: bytes, sealed: bytes, context: bytes) -> Secret:
             hint="Is MANAGED_MASTER_KEY_FILE the key that this database was made with?",
         ) from error
     return Secret(text.decode())
+
+
+def require_openable(connection: Connection, master_key: bytes) -> None:
+    """Proof that this key opens all that is sealed in the database, as the caller's transaction
+    sees it; SecretUnreadable otherwise. Where nothing is sealed there is nothing to prove.
+    """
+    count, closed = 0, list[str]()
+    for row in connection.execute(select(sealed_secrets), execution_options={"yield_per": _ROWS}):
+        context = _context(row.owner, SecretPurpose(row.purpose))
+        count += 1
+        try:
+            unseal(master_key, row.sealed, context)
+        except SecretUnreadable:
+            closed.append(context.decode())
+    if closed:
+        raise SecretUnreadable(
+            f"the master key opens {count - len(closed)} of the {count} secrets in the database;"
+            f" the first that it does not open is {min(closed)}",
+            hint="Is MANAGED_MASTER_KEY_FILE the key that this database was made with? If it opens"
+            " most of them, the others are damaged: take away what they belong to, and make it"
+            " anew.",
+        )
 
 
 def load_master_key(path: Path) -> bytes:

@@ -131,6 +131,30 @@ def test_a_guest_that_dies_leaves_a_stopped_server_and_no_leftover_after_the_nex
     assert "managed-rescue" not in rig.definition(spec.server_id)
 
 
+def test_a_server_boots_with_its_node_if_it_was_started_last(
+    rig: LibvirtRig, spec: ServerSpec
+) -> None:
+    node = rig.hypervisor
+    assert not starts_with_node(rig, spec)
+    for off in (
+        node.shut_down,
+        node.power_off,
+        lambda server_id: node.boot_rescue_image(server_id, new_rescue()),
+    ):
+        node.start(spec.server_id)
+        assert starts_with_node(rig, spec)
+        off(spec.server_id)
+        assert not starts_with_node(rig, spec)
+
+
+def starts_with_node(rig: LibvirtRig, spec: ServerSpec) -> bool:
+    connection = libvirt.open(rig.node.uri)
+    try:
+        return bool(connection.lookupByUUIDString(spec.server_id).autostart())
+    finally:
+        connection.close()
+
+
 def test_a_change_of_restore_points_that_was_killed_is_put_right(
     rig: LibvirtRig, spec: ServerSpec
 ) -> None:

@@ -4,6 +4,7 @@ no bridge and touches no firewall; in a network namespace of ours it may have bo
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -21,12 +22,11 @@ class DockerEngine:
     socket: Path
 
     def run(self, *command: str, environment: Mapping[str, str] | None = None) -> str:
-        """A docker or docker-compose command; its output. CalledProcessError when it fails."""
+        """A command of Docker's or Compose's; its output. CalledProcessError when it fails."""
         given = {
             **os.environ,
             **(environment or {}),
             "DOCKER_HOST": f"unix://{self.socket}",
-            "DOCKER_BUILDKIT": "0",
         }
         done = subprocess.run(
             command, env=given, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True
@@ -36,9 +36,17 @@ class DockerEngine:
     def has_image(self, tag: str) -> bool:
         return bool(self.run("docker", "image", "ls", "-q", tag).strip())
 
+    def version(self) -> str:
+        return self.run("docker", "version", "--format", "{{.Server.Version}}").strip()
+
+    def gateway(self, network: str) -> str:
+        """The host's address in a network of containers."""
+        found = json.loads(self.run("docker", "network", "inspect", network))
+        return str(found[0]["IPAM"]["Config"][0]["Gateway"])
+
     def answers(self) -> bool:
         try:
-            self.run("docker", "version", "--format", "{{.Server.Version}}")
+            self.version()
         except subprocess.CalledProcessError:
             return False
         return True

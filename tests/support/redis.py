@@ -1,4 +1,4 @@
-"""A real Redis of the tests' own on a loopback port, to be killed and started again."""
+"""A real Redis of the tests' own, by default on loopback, to be killed and started again."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from tests.support.waiting import wait_until
 class RedisServer:
     """Keeps nothing on disk: what it held is gone when it has been killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str, password: str) -> None:
+        self._address = address
+        self._password = password
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self._port}/0"
+        login = f":{self._password}@" if self._password else ""
+        return f"redis://{login}{self._address}:{self._port}/0"
 
     def start(self) -> None:
-        command = ["redis-server", "--port", str(self._port), "--bind", "127.0.0.1", "--save", ""]
+        listen = ["--port", str(self._port), "--bind", self._address]
+        command = ["redis-server", *listen, "--save", "", "--requirepass", self._password]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_until(self._answers, timeout=30, what="the tests' Redis answers")
 
@@ -44,16 +48,18 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
+            with socket.create_connection((self._address, self._port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(5) == b"+PONG"
+                # It asks for the password first, when it has one.
+                return connection.recv(5) in (b"+PONG", b"-NOAU")
         except OSError:
             return False
 
 
 @contextmanager
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer()
+def redis(address: str = "127.0.0.1", password: str = "") -> Iterator[RedisServer]:
+    """Without a password nobody is asked for one."""
+    server = RedisServer(address, password)
     server.start()
     try:
         yield server

@@ -1,6 +1,7 @@
 """An operator's host: a cell where the program was installed by the lines of the operator's guide.
 
-Only what the guide fetches is brought along instead: the program, its Python packages, restic.
+Only what the guide fetches or builds is brought along instead: the program, its Python packages,
+restic, images.
 """
 
 from __future__ import annotations
@@ -9,20 +10,33 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
+from managed.client import ManagedClient
 from managed.drivers.ssh.shell import SshShell
 from managed.lab.cells import Cell
-from tests.support.storage import restic_binary
+from managed.lab.ports import free_port
+from tests.support.hypervisors import IMAGES
+from tests.support.postgres import PostgresCluster, postgres_cluster
+from tests.support.redis import redis
+from tests.support.runtime import short_directory
+from tests.support.storage import restic_binary, s3_bucket
+from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
-RELEASES = {(3, 11): "debian-12", (3, 13): "debian-13"}
-"""The cells whose Python can use the packages of this one."""
+_RELEASES = {(3, 11): "debian-12", (3, 13): "debian-13"}
+
+GATEWAY = "gateway.example.org"
+WORKERS = ("worker-1", "worker-2")
+SECONDS = 90.0
+"""How long all parts may take to be up."""
 
 _PROGRAM = ("api", "deploy", "images", "managed", "playbooks", "scripts", "workers")
 # What tests and lint use; Ansible's collections, of which no playbook of ours uses one.
@@ -90,8 +104,60 @@ class SystemdHost:
         except httpx.HTTPError:
             return False
 
+    def is_up(self) -> bool:
+        """Every part serves."""
+        return self.is_ready() and all(map(self.is_healthy, self.address.metrics))
+
     def token(self) -> str:
         return (self.cell.root_dir / "var/lib/managed/keys/api-token").read_text().strip()
+
+    def client(self) -> ManagedClient:
+        return ManagedClient(self.api_url(), self.token(), "the test")
+
+
+def host_release() -> str:
+    """The release of cells whose Python can use the packages of this one; skips where none can."""
+    release = _RELEASES.get(sys.version_info[:2])
+    if release is None:
+        pytest.skip("there is no cell whose Python can use the packages of this one")
+    return release
+
+
+@contextmanager
+def operators_host(cell: Cell) -> Iterator[tuple[SystemdHost, PostgresCluster]]:
+    """The cell as a host on which all parts are up, and the database that they use; that, broker
+    and bucket are the test's own.
+    """
+    with ExitStack() as stack:
+        cluster = stack.enter_context(
+            postgres_cluster("-c fsync=off -c max_connections=100", free_port())
+        )
+        broker = stack.enter_context(redis())
+        bucket = stack.enter_context(s3_bucket(stack.enter_context(short_directory())))
+        address = Address(
+            free_port(), free_port(), {part: free_port() for part in (*WORKERS, "clock")}
+        )
+        host = SystemdHost(cell, address)
+        settings = {
+            "MANAGED_S3_ENDPOINT": bucket.endpoint,
+            "MANAGED_S3_BUCKET": bucket.bucket,
+            "MANAGED_GATEWAY_URL": f"https://{GATEWAY}:{address.gateway}",
+            "MANAGED_WORKER_PROCESSES": "2",
+            # Short: a killed worker's job waits for both.
+            "MANAGED_LEASE_SECONDS": "6",
+            "MANAGED_RESEND_SECONDS": "2",
+        }
+        secrets = {
+            "database_url": cluster.loopback_url,
+            "broker_url": broker.url,
+            "s3_access_key": bucket.access_key.reveal(),
+            "s3_secret_key": bucket.secret_key.reveal(),
+        }
+        host.run(f"echo 127.0.0.1 {GATEWAY} >>/etc/hosts")
+        install(host, settings, secrets)
+        start(host)
+        wait_until(host.is_up, timeout=SECONDS, what="all parts are up")
+        yield host, cluster
 
 
 def install(host: SystemdHost, settings: Mapping[str, str], secrets: Mapping[str, str]) -> None:
@@ -116,10 +182,8 @@ def carry_out(host: SystemdHost, command: str, folder: str) -> None:
         _bring_program(host, folder)
         if "ln -sfn" in command:
             host.run(f"ln -sfn {folder} /opt/managed")
-    elif "images.build restic" in command:
-        built = _in_cell(host, folder) / "built" / "restic"
-        built.mkdir(parents=True)
-        subprocess.run(["cp", "-p", str(restic_binary()), str(built / "restic")], check=True)
+    elif "images.build" in command:
+        _bring_images(host, folder, *command.split()[-3::2])
     else:
         host.run(f"mkdir -p {folder}; cd {folder}; {command}")
 
@@ -157,6 +221,18 @@ def _bring_program(host: SystemdHost, folder: str) -> None:
         f"cd {folder}; SKIP_APT=1 PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} scripts/bootstrap.sh"
         " || { tail -n 20 var/log/setup.log; exit 1; }"
     )
+
+
+def _bring_images(host: SystemdHost, folder: str, image: str, output: str) -> None:
+    """What the builder of images would have made of this image, or of all, in its output folder."""
+    target = _in_cell(host, str(Path(folder) / output))
+    target.mkdir(parents=True)
+    if image == "all":
+        assert (IMAGES / "debian-12" / "image.json").is_file(), "the images are not built"
+        folders = [str(IMAGES / name) for name in ("rescue", "debian-12")]
+        subprocess.run(["cp", "-pR", *folders, str(target)], check=True)
+    (target / "restic").mkdir()
+    subprocess.run(["cp", "-p", str(restic_binary()), str(target / "restic/restic")], check=True)
 
 
 def _copy(folder: Path, names: list[str], target: Path) -> None:

@@ -1,33 +1,29 @@
-"""What operators are given holds together: guide, alert rules, units, compose file."""
+"""What operators are given holds together: guides, units, compose files."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import SecretStr
 
-from api.metrics import Metrics
-from managed.domain.copies import SelfBackupState
 from managed.domain.jobs import HELD_IN_A_PAUSE, JobKind
-from managed.domain.secrets import Secret
 from managed.settings import MAY_STAND_IN_A_FILE, Settings
-from managed.storage.numbers import BackupNumbers, Numbers
-from workers import heart
-from workers.measures import EndedJob, JobMeasures
-from workers.schedule import beats
+from tests.support.compose import (
+    MAIN_FILE,
+    SECOND_FILE,
+    SECOND_FILES_OWN,
+    second_file_without,
+)
 
 ROOT = Path(__file__).parents[2]
-NOW = datetime(2026, 11, 25, tzinfo=UTC)
 _ROW = re.compile(r"^\| `MANAGED_(\w+)` \| (?:`(.*)`)? ?\| (.*) \|$", re.MULTILINE)
-_METRIC = re.compile(r"\bmanaged_\w+")
 
 
 def text_of(value: object) -> str:
@@ -54,44 +50,6 @@ def test_the_guide_says_which_jobs_a_pause_holds() -> None:
     said = {kind: text for kinds, text in rows for kind in re.findall(r"`([a-z-]+)`", kinds)}
     assert set(said) == set(JobKind)
     assert {kind for kind, text in said.items() if "refused" in text} == HELD_IN_A_PAUSE
-
-
-def told_metrics() -> set[str]:
-    """The names of all that API, workers and clock tell."""
-    backups = BackupNumbers(servers=1, never=0, late=0, oldest=NOW)
-    numbers = Numbers(
-        open_jobs={("queued", "patch"): 1},
-        oldest_unbegun=NOW,
-        abandoned=0,
-        overdue_questions=0,
-        missed_windows={"patch": 1},
-        surveys={},
-        backups=backups,
-        self_backup=SelfBackupState(last_error="the bucket is away"),
-        paused_since=None,
-    )
-    registry = CollectorRegistry()
-    JobMeasures(registry).count(EndedJob("patch", "failed", 3.0, "command-failed", late=2.0))
-    beats(registry)
-    told = (
-        Metrics(Secret("token"), lambda _: numbers, lambda: NOW).text(),
-        generate_latest(registry),
-        generate_latest(heart.REGISTRY),
-    )
-    lines = b"\n".join(told).decode().splitlines()
-    return {re.split(r"[ {]", line)[0] for line in lines if line and not line.startswith("#")}
-
-
-def test_alert_rules_ask_for_metrics_that_there_are() -> None:
-    groups = yaml.safe_load((ROOT / "docs" / "guides" / "alerts.yml").read_text())["groups"]
-    rules = [rule for group in groups for rule in group["rules"]]
-    assert len({rule["alert"] for rule in rules}) == len(rules)
-    asked = {name for rule in rules for name in _METRIC.findall(rule["expr"])}
-    assert asked
-    assert not asked - told_metrics()
-    for rule in rules:
-        assert rule["labels"]["severity"] in ("page", "ticket")
-        assert rule["annotations"]["summary"]
 
 
 @pytest.fixture(scope="module")
@@ -178,21 +136,36 @@ def test_the_command_line_on_a_host_of_units_has_what_a_unit_has() -> None:
     assert f"for name in {' '.join(secrets)}; do" in command
 
 
-def test_without_its_second_file_compose_needs_nothing_that_is_elsewhere() -> None:
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    assert not {"postgres", "valkey", "s3"} & set(services)
-    for name, service in services.items():
-        assert not set(service["depends_on"]) - set(services), name
-
-
-def compose() -> dict[str, Any]:
+def compose(second_file: dict[str, Any] | None = None) -> dict[str, Any]:
     """What Compose makes of its two files, as far as it matters here."""
     merged: dict[str, Any] = {"services": {}}
-    for name in ("docker-compose.yml", "docker-compose.override.yml"):
-        document = yaml.safe_load((ROOT / name).read_text())
+    for document in (
+        yaml.safe_load((ROOT / MAIN_FILE).read_text()),
+        second_file or yaml.safe_load((ROOT / SECOND_FILE).read_text()),
+    ):
         for service, described in document["services"].items():
-            merged["services"].setdefault(service, {}).update(described)
+            there = merged["services"].setdefault(service, {})
+            needed = {**there.get("depends_on", {}), **described.get("depends_on", {})}
+            there.update({**described, "depends_on": needed})
     return merged
+
+
+WAYS_OF_LEAVING_OUT = [
+    left_out
+    for number in range(1, len(SECOND_FILES_OWN) + 1)
+    for left_out in combinations(SECOND_FILES_OWN, number)
+]
+
+
+@pytest.mark.parametrize("left_out", WAYS_OF_LEAVING_OUT, ids="+".join)
+def test_what_is_elsewhere_can_be_left_out(left_out: tuple[str, ...]) -> None:
+    second_file = second_file_without(left_out)
+    services = compose(second_file)["services"]
+    assert set(services) == set(compose()["services"]) - set(left_out)
+    for name, service in services.items():
+        assert not set(service["depends_on"]) - set(services), name
+        assert service["image"], name
+    assert bool(second_file["services"]) == (left_out != SECOND_FILES_OWN)
 
 
 @pytest.mark.parametrize("name", list(compose()["services"]))

@@ -19,6 +19,7 @@ from typing import Any, Final
 import libvirt
 
 from managed.domain.errors import MissingRequirement
+from managed.drivers.libvirt.console import begin_log
 from managed.drivers.libvirt.domain_xml import probe_definition
 from managed.drivers.libvirt.node import LibvirtNode
 
@@ -97,6 +98,7 @@ def probe(
     probe_id = str(uuid.uuid4())
     node.console_dir.mkdir(parents=True, exist_ok=True)
     log = node.console_log(probe_id)
+    begin_log(log)
     try:
         # Auto-destroy: when this process is killed, the guest ends with its connection.
         domain = connection.createXML(
@@ -117,7 +119,7 @@ def _watch(domain: Any, log: Path, time_limit: float) -> Verdict:
     started = time.monotonic()
     while True:
         running = bool(domain.isActive())
-        printed = log.read_bytes() if log.exists() else b""
+        printed = log.read_bytes()
         seconds = time.monotonic() - started
         if USER_SPACE_LINE in printed:
             return Verdict(True, f"a guest reached user space in {seconds:.1f} s")

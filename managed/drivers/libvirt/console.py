@@ -1,17 +1,34 @@
-"""What a serial console printed: a log that virtlogd rotates to `<name>.0`, `<name>.1`, …"""
+"""What a serial console printed: a log that virtlogd rotates to `<name>.0`, `<name>.1`, …
+
+virtlogd is root and makes a log that nobody else can read, but goes on with one that is there. So
+each power-on begins one of ours; a guest that prints more than virtlogd's `max_size` afterwards
+makes it root's again, until the next power-on.
+"""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+
+def begin_log(log: Path) -> None:
+    """An empty log that this process can read; what was there becomes its rotated part."""
+    with suppress(FileNotFoundError):
+        log.rename(_rotated(log))
+    log.touch(mode=0o600, exist_ok=False)
 
 
 def last_bytes(log: Path, size: int) -> bytes:
     """The last `size` bytes over the log and its most recently rotated part; empty when none."""
     tail = _tail(log, size)
     if len(tail) < size:
-        tail = _tail(log.with_name(log.name + ".0"), size - len(tail)) + tail
+        tail = _tail(_rotated(log), size - len(tail)) + tail
     return tail
+
+
+def _rotated(log: Path) -> Path:
+    return log.with_name(log.name + ".0")
 
 
 def _tail(path: Path, size: int) -> bytes:

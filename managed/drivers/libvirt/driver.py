@@ -12,7 +12,7 @@ from managed.domain.errors import AlreadyExists, Conflict, HypervisorError, NotF
 from managed.domain.servers import PowerState, ServerSpec
 from managed.drivers.libvirt.acceleration import TIME_SCALE_WITHOUT_KVM, find_out
 from managed.drivers.libvirt.connection import Connection
-from managed.drivers.libvirt.console import last_bytes
+from managed.drivers.libvirt.console import begin_log, last_bytes
 from managed.drivers.libvirt.disks import (
     create_disk,
     finish_interrupted_change,
@@ -45,6 +45,10 @@ _STATES: Final = {
     libvirt.VIR_DOMAIN_SHUTOFF: PowerState.STOPPED,
     libvirt.VIR_DOMAIN_CRASHED: PowerState.STOPPED,
 }
+# After a boot of the node a server is what it was last told to be; in rescue its disk may be in
+# pieces, so there it stays off.
+_STARTS_WITH_NODE: Final = 1
+_STAYS_OFF: Final = 0
 _FORGET_EVERYTHING: Final = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -132,11 +136,15 @@ class LibvirtHypervisor:
                 definition = server_definition(
                     _spec(domain), self._node, self._is_accelerated(connection)
                 )
-                connection.defineXML(definition).create()
+                begin_log(self._node.console_log(server_id))
+                domain = connection.defineXML(definition)
+                domain.create()
+            domain.setAutostart(_STARTS_WITH_NODE)
 
     def shut_down(self, server_id: str) -> None:
         with self._connection.use() as connection:
             domain, state = self._not_in_rescue(connection, server_id, "shut down")
+            domain.setAutostart(_STAYS_OFF)
             if state is not PowerState.STOPPED:
                 try:
                     domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
@@ -147,6 +155,7 @@ class LibvirtHypervisor:
     def power_off(self, server_id: str) -> None:
         with self._connection.use() as connection:
             domain, _ = self._not_in_rescue(connection, server_id, "powered off")
+            domain.setAutostart(_STAYS_OFF)
             _pull_the_plug(domain)
 
     def reset(self, server_id: str) -> None:
@@ -167,8 +176,10 @@ class LibvirtHypervisor:
             definition = rescue_definition(
                 spec, rescue, self._node, self._is_accelerated(connection)
             )
+            domain.setAutostart(_STAYS_OFF)
             _pull_the_plug(domain)
             finish_interrupted_change(self._node.disk(server_id))
+            begin_log(self._node.console_log(server_id))
             configuration = self._node.configuration_disk(server_id)
             try:
                 write_configuration_disk(configuration, rescue.configuration)
@@ -213,6 +224,7 @@ class LibvirtHypervisor:
             domain, _ = self._not_in_rescue(connection, server_id, "reverted")
             if name not in {point.name for point in self._points(connection, server_id).points()}:
                 raise NotFound(f"There is no restore point {name}", name=name)
+            domain.setAutostart(_STAYS_OFF)
             _pull_the_plug(domain)
             StoppedDisk(self._node.disk(server_id)).revert(name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,4 +65,15 @@ def translated(address: str) -> Iterator[None]:
     except TimeoutError as error:
         raise unreachable(address, "time is up") from error
     except (asyncssh.Error, OSError) as error:
-        raise unreachable(address, str(error) or type(error).__name__) from error
+        raise unreachable(address, network_reason(error)) from error
+
+
+def network_reason(error: Exception) -> str:
+    """Why nobody answers, as the system's own words for people: what asyncio and asyncssh make of
+    them is for programmers.
+    """
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    return str(error) or type(error).__name__

@@ -31,6 +31,7 @@ from managed.storage.copies.state import SelfBackupRecord
 from managed.storage.database import reading_snapshot
 from managed.storage.schema import known_revisions, present_revision
 from managed.storage.tables import events
+from managed.storage.vault import require_openable
 
 PART_BYTES: Final = 16 * 1024**2
 
@@ -71,7 +72,9 @@ class ControlPlaneCopies:
 
     def take(self) -> CopyManifest:
         """A copy of the database as it is now, that has been read back and compared. A failure is
-        put on record and raised; what it leaves in the bucket does not count.
+        put on record and raised; what it leaves in the bucket does not count. SecretUnreadable, and
+        nothing is written, when our master key does not open what is sealed in the database: it
+        would be of no use to whoever restores the copy.
         """
         began = self._clock()
         name = copy_name(began, secrets.token_hex(4))
@@ -129,6 +132,7 @@ class ControlPlaneCopies:
         digest, plain_size, sealed_size, parts = hashlib.sha256(), 0, 0, 0
         with reading_snapshot(self._engine) as connection:
             schema = _require_present_schema(connection)
+            require_openable(connection, self._master_key)
             first_event_at = connection.execute(select(func.min(events.c.at))).scalar()
             dump = TableDump(connection)
             for parts, plain in enumerate(cut(dump.lines(), self._part_bytes), start=1):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, MetaData, inspect, select, table, text
+from sqlalchemy import Connection, Engine, inspect, select, table, text
 
 from managed.domain.errors import Conflict
 from managed.storage.database import reading
@@ -100,6 +100,8 @@ def _drop(connection: Connection, names: Sequence[str]) -> str:
 
 
 def _drop_in_sqlite(connection: Connection) -> None:
-    present = MetaData()
-    present.reflect(connection)
-    present.drop_all(connection)
+    """One by one, none before those that refer to it."""
+    quote = connection.dialect.identifier_preparer.quote
+    for name, _ in reversed(inspect(connection).get_sorted_table_and_fkc_names()):
+        if name is not None:
+            connection.execute(text(f"DROP TABLE {quote(name)}"))

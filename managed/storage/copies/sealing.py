@@ -84,7 +84,8 @@ class CopyKeys:
             raise SecretUnreadable(
                 f"the copy {self._name} was made with another master key: its mark is"
                 f" {content.mark}, that of MANAGED_MASTER_KEY_FILE is {self._mark}",
-                hint="Put the master key that belongs to this copy in its place.",
+                hint="Put the master key that belongs to this copy in its place, or take a copy of"
+                " the key here: `managed restore-self --list`, then --from NAME.",
             )
         try:
             plain = self._manifest.decrypt(_nonce(0), content.sealed, self._context)

@@ -148,7 +148,10 @@ def test_windows_and_the_pause_are_set_and_shown(
     assert managed("windows", "surveys", "--since", since)["items"] == newest["items"]
     assert run(["windows", "surveys"]) == 0
     assert "nothing-to-do" in capsys.readouterr().out
-    assert managed("windows", "remove", window["id"]) == window
+    starts_at = datetime.fromisoformat(window["next_opening"]["starts_at"])
+    assert run(["windows", "change", window["id"], "--minutes", "240"]) == 0
+    assert f"It opens {starts_at:%Y-%m-%d %H:%M:%S} UTC." in capsys.readouterr().out
+    assert managed("windows", "remove", window["id"])["minutes"] == 240
 
     begun = managed("pause", "begin", "a bad kernel")
     assert managed("pause", "show") == {"pause": begun}
@@ -157,6 +160,18 @@ def test_windows_and_the_pause_are_set_and_shown(
     assert run(["jobs", "submit", "shop", "backup"]) == REFUSED
     assert "managed pause end" in capsys.readouterr().err
     assert managed("pause", "end") == {"pause": None}
+
+
+def test_a_window_that_counts_for_nobody_says_so(
+    managed: Managed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    managed("plans", "add", "bare", "--unmanaged")
+    assert run(["windows", "add", "plan", "bare", "patch", "FREQ=DAILY;BYHOUR=2"]) == 0
+    said = "It is kept, but does not open: the plan is unmanaged.\n"
+    assert capsys.readouterr().out == said
+    assert run(["windows", "list"]) == 0
+    assert "does not: the plan is unmanaged" in capsys.readouterr().out
 
 
 # Lists of the API, and the command that shows each.

@@ -43,6 +43,13 @@ from tests.support.postgres import empty
 
 pytestmark = pytest.mark.integration
 
+# Moments as the document has them, and those that the calendar cannot move to another zone.
+schemathesis.openapi.format(
+    "date-time",
+    st.datetimes(timezones=st.timezones()).map(lambda moment: moment.isoformat())
+    | st.sampled_from(["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]),
+)
+
 EXAMPLES: Final = int(os.environ.get("MANAGED_FUZZ_EXAMPLES", "12"))
 SHOWN_KEY: Final = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOLsP3DKpnFPzgtSiF2ZzwRrQuxZYFulbI3xVos5kyxR"

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.api.conftest import ApiBench
+from tests.support.promtool import require_content
 from tests.support.waiting import wait_until
 
 
@@ -34,6 +35,7 @@ def test_prometheus_can_read_the_numbers(bench: ApiBench, reader: TestClient) ->
     (sample,) = families["managed_jobs"].samples
     assert (sample.labels, sample.value) == ({"status": "queued", "kind": "check"}, 1)
     assert families["managed_queue_oldest_seconds"].samples[0].value >= 0
+    require_content("check", "metrics", given=answer.text)
 
 
 def test_each_token_opens_its_own_door(

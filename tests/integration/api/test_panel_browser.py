@@ -128,7 +128,7 @@ def test_a_tickets_request_is_read_and_approved(
     sign_in(window, live)
     page.get_by_role("link", name="ticket 4711").click()
     expect(page.get_by_text(HOSTILE).first).to_be_visible()
-    expect(page.get_by_text("boots the rescue image")).to_be_visible()
+    expect(page.get_by_role("paragraph").filter(has_text="boots the rescue image")).to_be_visible()
     page.get_by_role("button", name="Refuse").click()
     assert page.get_by_label("Why, for the sender").evaluate("one => !one.checkValidity()")
     page.get_by_role("button", name="Approve rescue on shop").click()

@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.auth import permission_of
+from api.panel.pages import moment_words
 from api.panel.route import OpenPageRoute, PageRoute
 from managed.domain.access import Permission, Role
 from managed.domain.customers import Plan, PlanKind
@@ -121,7 +122,8 @@ def ask(night: Night, who: Browser, route: tuple[str, str]) -> int:
     path = path_of(night, path)
     if method == "GET":
         return who.get(path).status_code
-    fields = {"csrf": who.csrf(), "action": "check", "key": "one", "reason": "a test"}
+    action = "rescue" if "/requests/" in path else "check"
+    fields = {"csrf": who.csrf(), "action": action, "key": "one", "reason": "a test"}
     return who.post(path, fields).status_code
 
 
@@ -354,6 +356,11 @@ def test_the_servers_page_shows_its_evidence(night: Night, api: TestClient) -> N
         "rule": "FREQ=DAILY;BYHOUR=2",
     }
     assert api.post("/v1/windows", json=window).status_code == 201
+    page = night.support.get("/panel/servers/annas").text
+    assert "Nothing starts by itself: the server is on no plan." in page
+    assert "FREQ=DAILY" not in page
+    api.post("/v1/plans", json={"name": "plus"})
+    api.put("/v1/servers/annas/placement", json={"customer": "Anna", "plan": "plus"})
     opens = datetime(2026, 11, 25, 2, tzinfo=UTC)
     bench.add_survey(night.annas, Opening(opens, opens + timedelta(hours=2)))
     page = night.support.get("/panel/servers/annas").text
@@ -363,8 +370,8 @@ def test_the_servers_page_shows_its_evidence(night: Night, api: TestClient) -> N
         "FREQ=DAILY;BYHOUR=2 in UTC, of the server",
         "patch next",
         "backup nothing starts by itself",
-        "Wed 25 Nov 01:00 UTC ✕ not verified nothing is restored from it",
-        "Tue 24 Nov 01:00 UTC ✓ verified",
+        "Wed 25 Nov 2026 01:00 UTC ✕ not verified nothing is restored from it",
+        "Tue 24 Nov 2026 01:00 UTC ✓ verified",
         "4 packages changed",
         "came new 1",
         "gone 1 removed",
@@ -373,7 +380,8 @@ def test_the_servers_page_shows_its_evidence(night: Night, api: TestClient) -> N
         "Reboot yes: a new kernel",
         "Health before ✕ not well unit old.service has failed",
         "Health after ✓ well",
-        "✓ nothing-to-do The survey of Wed 25 Nov 02:00 UTC said: everything is up to date",
+        f"✓ nothing-to-do The survey of {moment_words(opens, utc_now())} said: everything is up to"
+        " date",
     ):
         assert part in text, part
     assert "vim 2" not in text
@@ -481,3 +489,26 @@ def test_a_job_that_takes_long_shows_where_it_is(night: Night) -> None:
     assert 'hx-trigger="every 3s, sse:end"' in page
     assert re.search(r'sse-connect="/panel/jobs/[^"]+/events\?after=\d+"', page)
     assert "Live log" in page
+
+
+def test_a_job_of_another_day_says_so_in_its_steps_and_its_log(night: Night) -> None:
+    installation, asked_at = night.bench.installation, utc_now() - timedelta(days=400)
+    new = installation.new_job(night.beas.server_id, JobKind.CHECK, {}, "a test")
+    worker = Worker(installation, installation.queue.submit(new, asked_at))
+    worker.record("check", {})
+    worker.finish()
+    path = f"/panel/jobs/{worker.job.job_id}"
+    page, today = night.support.get(path).text, utc_now()
+    text = re.sub("<[^>]+>", "", page)
+    assert f"{asked_at:%b %Y %H:%M} UTC" in text
+    day = f"{today:%a} {today.day} {today:%b}"
+    assert re.search(rf"{day} [\d:]{{8}} to {day} [\d:]{{8}}", text)
+    stream = re.sub("<[^>]+>", "", night.support.get(f"{path}/events").text)
+    assert re.search(rf"data: {day} [\d:]{{8}} ", stream)
+
+
+def test_hints_for_programs_are_not_shown_to_people(night: Night) -> None:
+    answer = night.people["anna"].get("/panel/servers/beas")
+    assert answer.status_code == 404
+    assert "there is no server" in answer.text
+    assert "/v1/" not in answer.text

@@ -19,7 +19,7 @@ from managed.settings import Settings
 from managed.storage.database import writing
 from managed.wiring import utc_now
 from tests.integration.api.conftest import ApiBench
-from tests.support.panel import PASSWORD, Browser, add_user, browser
+from tests.support.panel import ORIGIN, PASSWORD, Browser, add_user, browser
 
 
 class Clock:
@@ -317,3 +317,40 @@ def test_sessions_past_their_time_are_forgotten(
 def test_a_character_that_no_text_has_is_refused(bench: ApiBench) -> None:
     with browser(bench.app) as stranger:
         assert sign_in(stranger, email="a\0b@example.org") == 422
+
+
+def part(value: str, more: str = "") -> str:
+    head = f'Content-Disposition: form-data; name="email"{more}'
+    return f"--x\r\n{head}\r\n\r\n{value}\r\n--x--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("multipart/form-data; boundary=x; charset=utf-7", part("+2AA-")),
+        ("multipart/form-data; boundary=x; charset=idna", part("a..b")),
+        ("multipart/form-data; boundary=x", part("kim@example.org", '; filename="a.txt"')),
+        ("multipart/form-data", part("kim@example.org")),
+        ("application/json", '{"email": "kim@example.org"}'),
+        ("application/x-www-form-urlencoded", "&".join(f"f{n}=x" for n in range(30))),
+        ("application/x-www-form-urlencoded", f"email={'x' * 1024 * 1024}"),
+    ],
+)
+def test_a_form_that_no_page_of_ours_sends_is_refused_on_a_page(
+    bench: ApiBench, media_type: str, body: str
+) -> None:
+    with browser(bench.app) as stranger:
+        headers = {"Origin": ORIGIN, "Content-Type": media_type}
+        answer = stranger.http.post("/panel/sign-in", content=body, headers=headers)
+    assert answer.status_code in {400, 413, 422}
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "</html>" in answer.text
+
+
+def test_bytes_that_are_no_text_are_an_unknown_user(bench: ApiBench) -> None:
+    with browser(bench.app) as stranger:
+        for odd in ("%ED%A0%80", "%FF", "%C3"):
+            body = f"email={odd}&password={odd}"
+            headers = {"Origin": ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+            answer = stranger.http.post("/panel/sign-in", content=body, headers=headers)
+            assert answer.status_code == 403

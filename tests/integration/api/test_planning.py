@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from managed.domain.errors import Paused
 from managed.domain.jobs import JobKind
+from managed.domain.servers import ServerStatus
 from managed.domain.windows import Opening
 from managed.storage.windows import MissedWindow
 from managed.wiring import utc_now
@@ -118,6 +120,10 @@ def test_a_window_says_when_it_opens_next(bench: ApiBench, api: TestClient) -> N
         ({"owner": "customer", "owner_id": "nothing"}, 404, "no customer"),
         ({"rule": "FREQ=HOURLY"}, 422, "FREQ=DAILY"),
         ({"rule": "FREQ=DAILY;INTERVAL=0"}, 422, "INTERVAL"),
+        ({"rule": "FREQ=DAILY;FREQ=HOURLY"}, 422, "FREQ is there twice"),
+        ({"rule": "FREQ=DAILY;BYSETPOS=366"}, 422, "BYSETPOS chooses"),
+        ({"rule": "FREQ=DAILY;UNTIL=20200101"}, 422, "no start within the next nine years"),
+        ({"zone": "localtime"}, 422, "no time zone"),
         ({"zone": "Berlin"}, 422, "no time zone"),
     ],
 )
@@ -129,6 +135,50 @@ def test_a_senseless_window_is_refused(
     assert answer.status_code == status, answer.text
     assert word in answer.json()["detail"]
     assert api.get("/v1/windows").json()["items"] == []
+
+
+def test_a_rule_counts_from_today_in_its_zone(bench: ApiBench, api: TestClient) -> None:
+    """At ten in the evening of 1 December in UTC it is the next day in Auckland."""
+    made(api, "/v1/plans", PLAN)
+    bench.app.state.services = replace(
+        bench.app.state.services, clock=lambda: datetime(2026, 12, 1, 22, tzinfo=UTC)
+    )
+    auckland = WINDOW | {"zone": "Pacific/Auckland"}
+    over = api.post("/v1/windows", json=auckland | {"rule": "FREQ=DAILY;BYHOUR=2;COUNT=1"})
+    assert "it counts from 2026-12-02" in problem(over, 422, "invalid-input")["detail"]
+    tonight = made(api, "/v1/windows", auckland | {"rule": "FREQ=DAILY;BYHOUR=23;COUNT=1"})
+    assert tonight["starts_on"] == "2026-12-02"
+    assert tonight["next_opening"]["starts_at"] == "2026-12-02T10:00:00Z"
+
+
+def test_a_window_that_counts_for_no_server_says_why(bench: ApiBench, api: TestClient) -> None:
+    made(api, "/v1/plans", {"name": "bare", "kind": "unmanaged"})
+    anna = made(api, "/v1/customers", CUSTOMER)
+    bench.add_server("shop")
+    bench.add_server("new", status=ServerStatus.NEW)
+    placed = {"customer": anna["name"], "plan": "bare"}
+    api.put("/v1/servers/new/placement", json=placed)
+
+    def limitation(owner: str, owner_id: str) -> str | None:
+        window = made(api, "/v1/windows", WINDOW | {"owner": owner, "owner_id": owner_id})
+        assert api.get(f"/v1/windows/{window['id']}").json() == window
+        assert (window["next_opening"] is None) is (window["limitation"] is not None)
+        api.delete(f"/v1/windows/{window['id']}")
+        found: str | None = window["limitation"]
+        return found
+
+    no_server = "the customer has no server that is enrolled and on a managed plan"
+    assert limitation("plan", "bare") == "the plan is unmanaged"
+    assert limitation("server", "shop") == "the server is on no plan"
+    assert limitation("server", "new") == "the server's plan is unmanaged"
+    assert limitation("customer", anna["id"]) == no_server
+    api.patch("/v1/plans/bare", json={"kind": "managed"})
+    assert limitation("plan", "bare") is None
+    assert limitation("server", "new") == "the server is not enrolled yet"
+    assert limitation("customer", anna["id"]) == no_server
+    api.put("/v1/servers/shop/placement", json=placed)
+    assert limitation("server", "shop") is None
+    assert limitation("customer", anna["id"]) is None
 
 
 def test_missed_windows_are_told_with_their_reason(bench: ApiBench, api: TestClient) -> None:
@@ -144,7 +194,7 @@ def test_missed_windows_are_told_with_their_reason(bench: ApiBench, api: TestCli
     bench.installation.windows.record_missed([missed])
     (shown,) = api.get("/v1/missed-windows", params={"server_id": "shop"}).json()["items"]
     assert (shown["starts_at"], shown["reason"]) == ("2026-04-01T02:00:00Z", "busy")
-    later = api.get("/v1/missed-windows", params={"since": "2100-01-01T00:00:00Z"})
+    later = api.get("/v1/missed-windows", params={"since": "2099-01-01T00:00:00Z"})
     assert later.json()["items"] == []
 
 

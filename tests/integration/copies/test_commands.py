@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,30 @@ def test_a_filled_database_is_replaced_only_when_that_is_said(
     assert "not empty" in capsys.readouterr().err
     assert run(["restore-self", "--replace", "--json"]) == REFUSED
     assert "--yes" in capsys.readouterr().err
-    restored = managed("restore-self", "--replace", "--yes", "--from", name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # They would stand between what the operator is to read.
+        restored = managed("restore-self", "--replace", "--yes", "--from", name)
     assert Path(restored["set_aside"]).exists()
+
+
+@pytest.mark.usefixtures("remote")
+def test_a_key_that_does_not_open_the_secrets_makes_no_copy(
+    first: Path,
+    managed: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = managed("backup-self")["name"]
+    wrong = first / "wrong.key"
+    wrong.write_bytes(b"w" * 32)
+    with monkeypatch.context() as patched:
+        patched.setenv("MANAGED_MASTER_KEY_FILE", str(wrong))
+        settings.cache_clear()
+        assert run(["backup-self"]) == REFUSED
+        assert "opens 0 of the 2 secrets" in capsys.readouterr().err
+    settings.cache_clear()
+    assert [copy["name"] for copy in managed("backup-self", "--list")["items"]] == [name]
+    assert managed("restore-self", "--replace", "--yes")["manifest"]["name"] == name
 
 
 @pytest.mark.usefixtures("remote", "first")

@@ -14,11 +14,15 @@ from sqlalchemy import inspect, text
 
 from managed.domain.copies import KeepRule
 from managed.domain.errors import Conflict, CopyDamaged, NotFound, SecretUnreadable
+from managed.domain.secrets import Secret, SecretPurpose
 from managed.drivers.s3 import S3ObjectStore
 from managed.storage.copies.control_plane import ControlPlaneCopies
+from managed.storage.copies.state import SelfBackupRecord
 from managed.storage.database import migrate, open_database
+from managed.storage.vault import SealedVault
 from tests.integration.copies.conftest import copies_of
 from tests.support.control_plane import PopulatedControlPlane, contents
+from tests.support.jobs import START, JobBench
 
 pytestmark = pytest.mark.integration
 NO_COPIES = KeepRule(timedelta(0), 0, 0)
@@ -129,6 +133,40 @@ def test_another_master_key_is_told_by_its_mark(
         stranger.restore(name, replace=False)
     assert "another master key" in stranger.list()[0].problem
     assert stranger.prune(NO_COPIES) == ()
+
+
+def test_a_key_that_does_not_open_the_secrets_makes_no_copy(
+    plane: PopulatedControlPlane, copies: ControlPlaneCopies, objects: S3ObjectStore
+) -> None:
+    good = copies.take().name
+    stranger = copies_of(plane.database, objects, plane, master_key=b"s" * 32)
+    plane.bench.clock.pass_time(hours=1)
+    with pytest.raises(SecretUnreadable, match="opens 0 of the 3 secrets"):
+        stranger.take()
+    assert objects.keys("control-plane/") == objects.keys(f"control-plane/{good}/")
+    assert copies.newest() == good
+    problem = SelfBackupRecord(plane.database).state().problem(timedelta(days=1), START)
+    assert problem is not None
+    assert "opens 0 of the 3 secrets" in problem
+
+
+def test_one_secret_that_does_not_open_makes_no_copy(
+    plane: PopulatedControlPlane, copies: ControlPlaneCopies, objects: S3ObjectStore
+) -> None:
+    SealedVault(plane.database, b"s" * 32, plane.bench.clock).keep(
+        plane.second, SecretPurpose.LOGIN_KEY, Secret("sealed while another key was in its place")
+    )
+    with pytest.raises(SecretUnreadable, match=f"opens 3 of the 4 .*{plane.second}/login-key"):
+        copies.take()
+    assert objects.keys("control-plane/") == []
+
+
+def test_where_nothing_is_sealed_any_key_makes_a_copy(
+    database: Database, objects: S3ObjectStore
+) -> None:
+    clock = JobBench(database).clock
+    copies = ControlPlaneCopies(database, objects, b"s" * 32, clock)
+    assert copies.take().rows["sealed_secrets"] == 0
 
 
 def test_rows_in_the_way_are_refused(

@@ -1,6 +1,6 @@
 """The units of deploy/systemd, started for real: a cell with its own systemd is the operator's
-host, installed by the lines of the guide; another one is a customer's server. PostgreSQL, Redis and
-the S3 server are this test's own.
+host, installed by the lines of the guide; another one is a customer's server; at the end the host
+is a node, too. PostgreSQL, Redis and the S3 server are this test's own.
 
 The tests are one story and run in their order: each finds the service up and leaves it so.
 """
@@ -8,9 +8,7 @@ The tests are one story and run in their order: each finds the service up and le
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,21 +18,17 @@ from sqlalchemy import create_engine, text
 
 from managed.client import ManagedClient
 from managed.lab.cells import Cell
-from managed.lab.ports import free_port
 from tests.support.cells import StartCell
-from tests.support.postgres import PostgresCluster, postgres_cluster
-from tests.support.redis import redis
-from tests.support.runtime import short_directory
-from tests.support.storage import s3_bucket
+from tests.support.node_host import DISKS, make_node, order_server, owners
+from tests.support.postgres import PostgresCluster
 from tests.support.systemd_host import (
-    RELEASES,
     REPOSITORY,
-    Address,
+    SECONDS,
     SystemdHost,
     carry_out,
     guide_commands,
-    install,
-    start,
+    host_release,
+    operators_host,
 )
 from tests.support.waiting import wait_until
 
@@ -45,8 +39,6 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 
-GATEWAY = "gateway.example.org"
-WORKERS = ("worker-1", "worker-2")
 UNITS = {
     "gateway": "managed-gateway",
     "api": "managed-api",
@@ -54,7 +46,6 @@ UNITS = {
     "worker-2": "managed-worker@2",
     "clock": "managed-clock",
 }
-SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -62,9 +53,6 @@ class Stage:
     host: SystemdHost
     server: Cell
     cluster: PostgresCluster
-
-    def client(self) -> ManagedClient:
-        return ManagedClient(self.host.api_url(), self.host.token(), "the test")
 
     def worker_of(self, job_id: str) -> str:
         """The unit whose process holds the job's lease."""
@@ -75,47 +63,11 @@ class Stage:
         database.dispose()
         return self.host.run(f"ps -o unit= -p {owner.rpartition(':')[2]}").strip()
 
-    def is_up(self) -> bool:
-        """Every part serves."""
-        return self.host.is_ready() and all(map(self.host.is_healthy, (*WORKERS, "clock")))
-
 
 @pytest.fixture(scope="module")
 def stage(start_test_cell: StartCell) -> Iterator[Stage]:
-    release = RELEASES.get(sys.version_info[:2])
-    if release is None:
-        pytest.skip("there is no cell whose Python can use the packages of this one")
-    with ExitStack() as stack:
-        cluster = stack.enter_context(
-            postgres_cluster("-c fsync=off -c max_connections=100", free_port())
-        )
-        broker = stack.enter_context(redis())
-        bucket = stack.enter_context(s3_bucket(stack.enter_context(short_directory())))
-        address = Address(
-            free_port(), free_port(), {part: free_port() for part in (*WORKERS, "clock")}
-        )
-        host = SystemdHost(start_test_cell("operators-host", release), address)
-        settings = {
-            "MANAGED_S3_ENDPOINT": bucket.endpoint,
-            "MANAGED_S3_BUCKET": bucket.bucket,
-            "MANAGED_GATEWAY_URL": f"https://{GATEWAY}:{address.gateway}",
-            "MANAGED_WORKER_PROCESSES": "2",
-            # Short: a killed worker's job waits for both.
-            "MANAGED_LEASE_SECONDS": "6",
-            "MANAGED_RESEND_SECONDS": "2",
-        }
-        secrets = {
-            "database_url": cluster.loopback_url,
-            "broker_url": broker.url,
-            "s3_access_key": bucket.access_key.reveal(),
-            "s3_secret_key": bucket.secret_key.reveal(),
-        }
-        host.run(f"echo 127.0.0.1 {GATEWAY} >>/etc/hosts")
-        install(host, settings, secrets)
-        start(host)
-        stage = Stage(host, start_test_cell("customers-server"), cluster)
-        wait_until(stage.is_up, timeout=SECONDS, what="all parts are up")
-        yield stage
+    with operators_host(start_test_cell("operators-host", host_release())) as (host, cluster):
+        yield Stage(host, start_test_cell("customers-server"), cluster)
 
 
 def submit(client: ManagedClient, kind: str) -> str:
@@ -170,7 +122,7 @@ def test_a_process_sees_its_own_secrets_and_may_write_where_it_has_to(
 
 def test_a_killed_worker_is_started_again_and_its_job_goes_on(stage: Stage) -> None:
     """In the midst of a playbook."""
-    with stage.client() as client:
+    with stage.host.client() as client:
         body = {"name": "customer", "address": stage.server.address}
         enrolled = client.post(
             "/v1/servers/enrol",
@@ -185,7 +137,7 @@ def test_a_killed_worker_is_started_again_and_its_job_goes_on(stage: Stage) -> N
         stage.host.run(f"systemctl kill --kill-whom=main --signal=KILL {unit}")
         job, told = ended(client, job_id)
     assert told["step_done"] == [step["name"] for step in job["steps"]]
-    wait_until(stage.is_up, timeout=SECONDS, what="the killed worker is back")
+    wait_until(stage.host.is_up, timeout=SECONDS, what="the killed worker is back")
     assert stage.host.property_of(unit, "NRestarts") == "1"
     assert stage.host.property_of(unit, "MainPID") != before
 
@@ -196,7 +148,7 @@ def test_workers_restarted_in_the_midst_of_steps_lose_none_and_do_none_twice(
     """A backup, by restic through the gateway with TLS; the worker that has the step is restarted,
     the other one goes on, and later that one, too.
     """
-    with stage.client() as client:
+    with stage.host.client() as client:
         job_id = submit(client, "backup")
         for step in ("open_repository", "verify"):
             wait_for_step(client, job_id, step)
@@ -207,7 +159,7 @@ def test_workers_restarted_in_the_midst_of_steps_lose_none_and_do_none_twice(
             assert f"{unit}: Deactivated successfully." in said
         job, told = ended(client, job_id)
     assert told["step_started"] == told["step_done"] == [step["name"] for step in job["steps"]]
-    wait_until(stage.is_up, timeout=SECONDS, what="both workers are back")
+    wait_until(stage.host.is_up, timeout=SECONDS, what="both workers are back")
 
 
 def test_what_dies_while_the_database_is_away_comes_back_with_it(stage: Stage) -> None:
@@ -223,12 +175,12 @@ def test_what_dies_while_the_database_is_away_comes_back_with_it(stage: Stage) -
         what="each was started in vain",
     )
     stage.cluster.start()
-    wait_until(stage.is_up, timeout=SECONDS, what="all parts are up again")
+    wait_until(stage.host.is_up, timeout=SECONDS, what="all parts are up again")
 
 
 def test_all_end_in_time_when_stopped_and_a_boot_goes_on_with_the_work(stage: Stage) -> None:
     """Even the API, which holds somebody's stream of events."""
-    with stage.client() as client:
+    with stage.host.client() as client:
         stage.host.run(f"systemctl stop {UNITS['worker-1']} {UNITS['worker-2']}")
         job_id = submit(client, "check")
         headers = {"Authorization": f"Bearer {stage.host.token()}", "Accept": "text/event-stream"}
@@ -240,8 +192,8 @@ def test_all_end_in_time_when_stopped_and_a_boot_goes_on_with_the_work(stage: St
         assert stage.host.property_of(unit, "ActiveState") == "inactive", unit
         assert stage.host.property_of(unit, "Result") == "success", unit
     stage.host.run("systemctl --no-block reboot")
-    wait_until(stage.is_up, timeout=SECONDS, what="all parts are up after a boot")
-    with stage.client() as client:
+    wait_until(stage.host.is_up, timeout=SECONDS, what="all parts are up after a boot")
+    with stage.host.client() as client:
         ended(client, job_id)
 
 
@@ -264,7 +216,7 @@ def test_secrets_for_tickets_reach_api_and_clock_by_the_guides_drop_in(stage: St
     assert httpx.post(url, json={}).status_code == 503, "there is no secret yet"
     stage.host.run("cd /root; echo of-zammad >token; openssl rand -hex 32 >webhook-secret")
     stage.host.run("cd /root\n" + drop_in())
-    wait_until(stage.is_up, timeout=SECONDS, what="API and clock are back")
+    wait_until(stage.host.is_up, timeout=SECONDS, what="API and clock are back")
     assert httpx.post(url, json={}).status_code == 401, "it asks for a signature now"
     for unit in (UNITS["api"], UNITS["clock"]):
         process = f"/proc/{stage.host.property_of(unit, 'MainPID')}"
@@ -284,14 +236,14 @@ def test_another_versions_folder_takes_over_from_one_at_work(stage: Stage) -> No
     switch = next(i for i, line in enumerate(lines) if line.startswith("ln "))
     for line in lines[:switch]:
         carry_out(stage.host, line, "/opt/managed-2")
-    with stage.client() as client:
+    with stage.host.client() as client:
         job_id = submit(client, "backup")
         wait_for_step(client, job_id, "open_repository")
         for line in lines[switch:]:
             carry_out(stage.host, line, "/opt/managed-2")
             if "daemon-reload" in line:
                 assert {folder_of(stage, unit) for unit in UNITS.values()} == {"/opt/managed-1"}
-        wait_until(stage.is_up, timeout=SECONDS, what="all parts are up")
+        wait_until(stage.host.is_up, timeout=SECONDS, what="all parts are up")
         job, told = ended(client, job_id)
     assert told["step_started"] == told["step_done"] == [step["name"] for step in job["steps"]]
     assert {folder_of(stage, unit) for unit in UNITS.values()} == {"/opt/managed-2"}
@@ -310,8 +262,52 @@ def test_a_copy_is_taken_and_brings_the_control_plane_back(stage: Stage) -> None
     restored = json.loads(stage.host.run("managed restore-self --replace --yes --json"))
     assert restored["manifest"]["name"] == taken["name"]
     stage.host.run(f"systemctl start {' '.join(UNITS.values())}")
-    wait_until(stage.is_up, timeout=SECONDS, what="all parts are up after the restore")
+    wait_until(stage.host.is_up, timeout=SECONDS, what="all parts are up after the restore")
     assert json.loads(stage.host.run("managed customers list --json"))["items"] == []
     stage.host.run("managed audit verify && managed pause end")
-    with stage.client() as client:
+    with stage.host.client() as client:
         ended(client, submit(client, "check"))
+
+
+@pytest.mark.vm
+def test_the_guides_lines_make_the_host_a_node(stage: Stage) -> None:
+    make_node(stage.host, "/opt/managed-2")
+    (node,) = json.loads(stage.host.run("managed nodes list --json"))["items"]
+    assert (node["libvirt_uri"], node["storage_dir"]) == ("qemu:///system", DISKS)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("part", list(UNITS))
+def test_all_parts_but_the_gateway_see_libvirts_socket(stage: Stage, part: str) -> None:
+    """Customers' servers speak to the gateway, and who may use libvirt is as good as root."""
+    process = stage.host.property_of(UNITS[part], "MainPID")
+    seen = stage.host.run(f"ls -A /proc/{process}/root/run/libvirt").split()
+    assert ("libvirt-sock" in seen) == (part != "gateway")
+
+
+@pytest.mark.vm
+def test_a_rescue_session_on_the_node_lets_us_in_and_a_cancelled_create_leaves_nothing(
+    stage: Stage,
+) -> None:
+    """Clock and workers take turns, so that the job goes no further than that."""
+    workers = f"{UNITS['worker-1']} {UNITS['worker-2']}"
+    stage.host.run(f"systemctl stop {UNITS['clock']}")
+    with stage.host.client() as client:
+        job_id = order_server(client, "given-up")
+
+        def status() -> str:
+            return str(client.get(f"/v1/jobs/{job_id}")["status"])
+
+        wait_until(lambda: status() == "waiting", timeout=SECONDS, what="the session boots")
+        assert owners(stage.host) == {
+            "qcow2": "libvirt-qemu 600",
+            "rescue-config.raw": "libvirt-qemu 600",
+            "log": "managed 600",
+        }
+        stage.host.run(f"systemctl stop {workers}; systemctl start {UNITS['clock']}")
+        wait_until(lambda: status() == "queued", timeout=SECONDS, what="the clock is let in")
+        client.post(f"/v1/jobs/{job_id}/cancel")
+        stage.host.run(f"systemctl start {workers}")
+        job = client.wait_for_job(job_id, lambda _event: None)
+    assert job["status"] == "cancelled", job["error"]
+    assert owners(stage.host) == {}

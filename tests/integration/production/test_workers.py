@@ -16,6 +16,7 @@ from managed.wiring import Installation, utc_now
 from tests.support.held_workers import KIND, STEPS, effects
 from tests.support.jobs import JobBench
 from tests.support.parts import SECONDS, Part, Parts
+from tests.support.promtool import require_content
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
 
@@ -115,6 +116,8 @@ def test_workers_tell_what_has_ended_and_name_job_server_and_step_in_their_lines
     assert 'managed_job_seconds_count{kind="check",status="succeeded"} 1.0' in worker.metrics()
     assert "managed_clock_tick_timestamp_seconds" in clock.metrics()
     assert "managed_poller_round_timestamp_seconds" in clock.metrics()
+    require_content("check", "metrics", given=worker.metrics())
+    require_content("check", "metrics", given=clock.metrics())
 
     lines = [json.loads(line) for line in log_lines(worker)]
     steps = [line for line in lines if line["event"] == "step_done"]

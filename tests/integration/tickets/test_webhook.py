@@ -237,10 +237,10 @@ def test_a_delivery_without_an_id_is_refused(desk: Desk, delivery: str) -> None:
 
 def test_odd_text_is_stored_as_what_can_be_shown(desk: Desk) -> None:
     odd = "restore /var/\u202ewww\u0000\ud800 \u200bnow"
-    request = desk.ask(odd, title="\u0007help\u202e")
-    assert request["text"] == "restore /var/www now"
-    assert request["title"] == "help"
-    assert request["proposal"]["paths"] == ["/var/www"]
+    request = desk.ask(odd, title="help\u202e\u0007")
+    assert request["text"] == "restore /var/www\ufffd\ufffd now"
+    assert request["title"] == "help\ufffd"
+    assert request["proposal"]["kind"] == "none", "a path is not cut at what it cannot hold"
 
 
 # ---------------------------------------------------------------- who may ask

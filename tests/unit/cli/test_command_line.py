@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from managed.cli import REFUSED, UNAVAILABLE, USAGE, app, following, run
+from managed.cli.output import moment
 from managed.lab.ports import free_port
 from managed.settings import settings
 
@@ -188,6 +189,15 @@ def test_a_wrong_setting_is_a_sentence(
     assert run(["jobs", "list"]) == REFUSED
     settings.cache_clear()
     assert "MANAGED_LISTEN_PORT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-12-01T01:00:00Z", "2026-12-01T02:00:00+01:00", "2026-11-30T20:00:00.9-05:00"]
+)
+def test_times_are_said_in_utc(time: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    assert moment(time) == "2026-12-01 01:00:00 UTC"
+    assert moment(None) == ""
 
 
 def test_what_a_job_ended_with_is_text(capsys: pytest.CaptureFixture[str]) -> None:

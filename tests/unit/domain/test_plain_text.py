@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from managed.domain.plain_text import LONGEST_TEXT, one_line, plain_text, visible
+from managed.domain.plain_text import LONGEST_TEXT, one_line, plain_text, sentences, visible
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,9 @@ def test_plain_text_keeps_its_signs_and_loses_its_quotes() -> None:
     ("given", "seen"),
     [
         ("a\u202eb\u2066c\u200bd\ufeffe", "abcde"),
-        ("a\x00b\x1b[31mc\x7f", "ab[31mc"),
-        ("a\ud800b", "ab"),
+        ("a\x00b\x1b[31mc\x7f", "a\ufffdb\ufffd[31mc\ufffd"),
+        ("a\ud800b\ue000c\u0378", "a\ufffdb\ufffdc\ufffd"),
+        ("f\x81r", "f\ufffdr"),
         ("a\r\nb\u00a0c\u2003d\te", "a\nb c d e"),
         ("e\u0301", "é"),
         ("soft\u00adhyphen", "softhyphen"),
@@ -56,6 +57,19 @@ def test_plain_text_keeps_its_signs_and_loses_its_quotes() -> None:
 )
 def test_nothing_invisible_is_left(given: str, seen: str) -> None:
     assert visible(given) == seen
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("It is lost. Help! Please?", ["It is lost.", " Help!", " Please?", ""]),
+        ("one\ntwo", ["one\n", "two"]),
+        ("on Nov. 28 at 6 p.m. please", ["on Nov. 28 at 6 p.m. please"]),
+        ("am 28. November. Danke", ["am 28. November.", " Danke"]),
+    ],
+)
+def test_sentences_end_where_one_would_stop(text: str, pieces: list[str]) -> None:
+    assert sentences(text) == pieces
 
 
 def test_text_has_an_end() -> None:

@@ -102,6 +102,10 @@ def test_a_server_that_does_not_boot_is_proposed_for_rescue(text: str) -> None:
         "Bitte aktualisieren Sie den Server",
         "Bitte alle Sicherheitsupdates einspielen",
         "Bitte Updates jetzt installieren",
+        "Good morning, please update the server. It was hacked yesterday at 18:00",
+        "Guten Morgen, bitte den Server jetzt aktualisieren",
+        "Please update the server, its packages are from last month",
+        "Please apply the latest patches for CVE-2026-1120",
     ],
 )
 def test_an_update(text: str) -> None:
@@ -126,6 +130,23 @@ def test_an_update(text: str) -> None:
         ("Restore /a as of yesterday 10:00 or of yesterday 12:00", "several times"),
         ("Restore the whole server, above all /srv", "whole server and also /srv"),
         ("Please restore", "names no path"),
+        ("Please update my server tomorrow at 5", '("tomorrow", "at 5")'),
+        ("Please update the server tonight", '"tonight"'),
+        ("Please patch the server on Monday at 9:00", '"Monday at 9:00"'),
+        ("Please update the server after 22:00", '"after 22:00"'),
+        ("Please install all security updates in 2 hours", '"2 hours"'),
+        ("Please install the latest updates at the weekend", '"weekend"'),
+        (
+            "Bitte den Server morgen um 5 Uhr patchen, bitte aktualisieren Sie den Server",
+            '("morgen", "um 5 Uhr")',
+        ),
+        ("Bitte alle Updates einspielen, aber erst heute Nacht", '"heute Nacht"'),
+        ("Bitte aktualisieren Sie den Server am 24.12.", '"24.12."'),
+        ("Bitte aktualisieren Sie den Server im Wartungsfenster", '"Wartungsfenster"'),
+        ("Please restore /srv/My Documents/a.txt", '"/srv/My Documents/a.txt"'),
+        ("Please restore /srv/My Documents", '"/srv/My Documents"'),
+        ("restore /etc/\ud800 now", '"/etc/\ufffd"'),
+        ("restore /etc/\x81 now", '"/etc/\ufffd"'),
         ("Restore " + " ".join(f"/srv/{n}" for n in range(51)), "51 paths"),
     ],
 )
@@ -135,6 +156,70 @@ def test_what_is_not_plain_is_left_to_a_person(text: str, why: str) -> None:
     assert found.rule == "none"
     assert why in found.why
     assert found.why.endswith("A person reads it.")
+
+
+WHOLE_FORMS = (
+    "Please restore the whole server as it was {}",
+    "Please restore /srv/x as it was {}, thank you",
+    "Bitte den ganzen Server wiederherstellen, Stand {}",
+    "Bitte /srv/x {} wiederherstellen",
+)
+
+
+@pytest.mark.parametrize("form", WHOLE_FORMS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("on 28 November 2026", "Nov 31", "vom 28. November 2026", "31.02.2026"),
+        *("02/11/2026", "2099-01-01 10:00", "28/11", "20.11.26", "30 February"),
+        *("last month", "last Friday", "letzte Woche", "letzten Montag", "last night"),
+        *("at 6pm", "um 18 Uhr", "at 18:00", "18:00", "yesterday noon", "gestern mittag"),
+        *("this morning", "heute früh", "mittags", "noon", "tomorrow", "morgen früh"),
+        *("a month ago", "vor einem Monat", "half an hour ago", "on the 20th", "in October"),
+        *("im Oktober", "before the weekend", "before the update", "vor dem Update"),
+        *("yesterday 10:00 or yesterday 12:00", "2026-11-20 18:00 or 2026-11-21 18:00"),
+    ],
+)
+def test_a_time_that_is_not_plain_is_never_passed_over(form: str, words: str) -> None:
+    """The newest backup may be one from after the damage."""
+    found = proposed(form.format(words))
+    assert found.action == Action(ActionKind.NONE)
+    assert 'not plain: "' in found.why or "several times" in found.why
+
+
+@pytest.mark.parametrize("form", WHOLE_FORMS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("on 20 November 2026 18:00", "of November 20th, 6 pm", "vom 20. November um 18 Uhr"),
+        *("20/11/2026 18:00", "11/20/2026 at 18:00", "20.11.2026 18 Uhr", "2026-11-20T18:00"),
+    ],
+)
+def test_dates_are_read_in_the_ways_that_people_write_them(form: str, words: str) -> None:
+    found = proposed(form.format(words))
+    assert found.action.as_of == datetime(2026, 11, 20, 17, tzinfo=UTC)
+    assert "As of 2026-11-20 18:00 Europe/Berlin" in found.why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Good morning, please restore /srv/backup-2026-11-20/x. We run PHP 8.2.10 on Debian 12.10.",
+        "Guten Abend, bitte /srv/2026/11/20 wiederherstellen. IP 10.11.12.13, Ticket #2026112010",
+        'restore "/srv/of last night/20.11.2026 18:00"',
+        "Please restore /srv/x, it costs us 20.11 € an order. Tel. +49 30 201126-11, 24/7",
+        "Please restore /srv/x from the last backup",
+        "Please restore /srv/x as soon as possible\n\nKind regards\nAnna\n030/1234567\nIT/Sales",
+        "Bitte /srv/x aus dem letzten Backup wiederherstellen. Schönes Wochenende!",
+        "Please restore /srv/x, see https://example.org/2026/11/20/18:00",
+        "Please restore /srv/x, it is gone since it was deleted by mistake",
+    ],
+)
+def test_what_only_looks_like_a_time_keeps_no_restore_from_being_proposed(text: str) -> None:
+    found = proposed(text)
+    assert found.action.kind is ActionKind.RESTORE_FILES, found.why
+    assert found.action.as_of is None
+    assert "It names no time" in found.why
 
 
 @pytest.mark.parametrize(
@@ -149,6 +234,7 @@ def test_what_is_not_plain_is_left_to_a_person(text: str, why: str) -> None:
         "restore /*",
         "restore //server/share",
         "restore -rf",
+        "restore /var/\u202ewww\u0000/\u200bshop",
         "restore <?php system('id') ?>",
         "restore {{ 7 * 7 }}",
         "restore ' OR 1=1 --",
@@ -173,7 +259,7 @@ def test_text_that_speaks_to_a_machine_gets_no_more_than_any_other() -> None:
 
 
 def test_what_cannot_be_seen_is_in_no_path_and_in_no_reason() -> None:
-    found = proposed("restore /var/\u202ewww\u0000/\u200bshop")
+    found = proposed("restore /var/\u202ewww/\u200bshop")
     assert found.action.paths == ("/var/www/shop",)
     assert found.why.isprintable()
 
@@ -182,7 +268,11 @@ def test_what_cannot_be_seen_is_in_no_path_and_in_no_reason() -> None:
 @pytest.mark.parametrize(
     "piece",
     ["restore ", "stell ", "spiel bitte ", "/", "/a", "bring a b c d ", "server ", "nicht a b ",
-     "do not ", "vor 2 ", "at 1 ", "1.1.", "2026-11-23, ", '"/', "updates bitte jetzt ", "a "],
+     "do not ", "vor 2 ", "at 1 ", "1.1.", "2026-11-23, ", '"/', "updates bitte jetzt ", "a ",
+     "restore 1", "restore 28 nov ", "restore 18:", "restore nov", "restore mon, ", "„/",
+     "\u2018/a b ",
+     "restore /a - ", "restore /a b/", "restore on 1 ", "on a\n", "restore /a (", "restore 1-",
+     "restore vor a ", "1.", "1/", "10:", "+1 ", "tel ", "ago ", "restore last ", "$1,", "a@", "#"],
 )  # fmt: skip
 def test_a_text_made_to_take_long_does_not(piece: str) -> None:
     proposed(piece * (LONGEST_TEXT // len(piece)))

@@ -12,7 +12,7 @@ import pytest
 
 from managed.domain.errors import HypervisorError, InvalidInput
 from managed.domain.secrets import Secret
-from managed.drivers.libvirt.console import last_bytes
+from managed.drivers.libvirt.console import begin_log, last_bytes
 from managed.drivers.libvirt.disks import (
     CONFIGURATION_DISK_SIZE,
     configuration_archive,
@@ -88,3 +88,14 @@ def test_a_console_is_read_over_its_rotation(tmp_path: Path) -> None:
     assert last_bytes(log, 12) == b"er0123456789"
     assert last_bytes(log, 100) == b"older0123456789"
     assert last_bytes(log, 0) == b""
+
+
+def test_each_power_on_has_a_log_that_we_can_read(tmp_path: Path) -> None:
+    """virtlogd writes into the file that it finds; one that it makes is root's alone."""
+    log = tmp_path / "console.log"
+    begin_log(log)
+    assert (log.read_bytes(), log.stat().st_mode & 0o777) == (b"", 0o600)
+    log.write_bytes(b"first")
+    begin_log(log)
+    assert log.read_bytes() == b""
+    assert last_bytes(log, 100) == b"first"
