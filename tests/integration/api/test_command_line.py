@@ -171,7 +171,7 @@ def test_a_window_that_counts_for_nobody_says_so(
     said = "It is kept, but does not open: the plan is unmanaged.\n"
     assert capsys.readouterr().out == said
     assert run(["windows", "list"]) == 0
-    assert "does not: the plan is unmanaged" in capsys.readouterr().out
+    assert "does not open: the plan is unmanaged" in capsys.readouterr().out
 
 
 # Lists of the API, and the command that shows each.
