@@ -10,7 +10,7 @@ import typer
 
 from managed.cli.connection import client
 from managed.cli.jobs import IdempotencyKey
-from managed.cli.output import AsJson, console, plain, print_json, print_table
+from managed.cli.output import AsJson, Titled, console, plain, print_json, print_table
 from managed.client import ApiProblem
 from managed.domain.spreadsheets import csv_text
 
@@ -67,14 +67,12 @@ def enrol_csv(
 def _print(answer: dict[str, Any], output: Path | None) -> None:
     _print_problems(answer["problems"])
     print_table(
-        ("line", "name", "ssh", "server", "line for authorized_keys"),
+        ("line", "server", "ssh"),
         (
             (
                 item["line"],
-                item["name"],
+                Titled(item["name"], item["server_id"] or "(dry run)"),
                 f"{item['ssh_user']}@{item['address']}:{item['ssh_port']}",
-                item["server_id"] or "(dry run)",
-                item["authorized_keys_line"] or "",
             )
             for item in answer["items"]
         ),
@@ -84,8 +82,17 @@ def _print(answer: dict[str, Any], output: Path | None) -> None:
         console().print("Nothing was stored: this was a dry run.")
         return
     if output:
-        console().print(plain(f"The keys are in {output}."))
+        console().print(plain(f"The lines for authorized_keys are in {output}."), soft_wrap=True)
+    else:
+        _print_keys(answer["items"])
     console().print("When each server has its line: managed jobs submit-many enrol --server NAME …")
+
+
+def _print_keys(items: Sequence[Mapping[str, Any]]) -> None:
+    """Each on a line of its own, whole, to be copied."""
+    for item in items:
+        console().print(plain(f"~{item['ssh_user']}/.ssh/authorized_keys of {item['name']}:"))
+        console().print(plain(item["authorized_keys_line"]), soft_wrap=True)
 
 
 def _of_rows(document: Mapping[str, Any]) -> Sequence[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,19 @@ def test_the_command_line_lists_problems_and_writes_keys(
     assert [one["name"] for one in found] == ["one", "two"]
     assert all(one["authorized_keys_line"].startswith("ssh-ed25519 ") for one in found)
     assert len(bench.installation.inventory.find()) == 2
+
+
+def test_lines_of_keys_are_printed_whole_to_be_copied(
+    live: ManagedClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("managed.cli.enrolment.client", lambda: live)
+    monkeypatch.setenv("COLUMNS", "80")
+    file = tmp_path / "servers.csv"
+    file.write_text(written(row("one"), row("two")), newline="")
+    assert run(["servers", "enrol-csv", str(file)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ssh-")]
+    assert len(lines) == 2
+    assert all(re.fullmatch(r"ssh-ed25519 \S{68} managed", line) for line in lines)
