@@ -45,9 +45,9 @@ serve: root setup  ## Start the embedded service on 127.0.0.1:8000 and stay up
 	@$(AS_ROOT) $(BIN)/managed serve
 
 .PHONY: test
-test: images  ## Run all tests, the whole main job on a real VM included; TESTS=path for some
-	@[ -n "$(TESTS)" ] || echo 'Running all tests: without KVM about half an hour, most of it one run on a VM.'
-	@$(PYTEST) -m "not long"
+test: images  ## Run the tests, the whole main job on a real VM included; TESTS=path for some
+	@[ -n "$(TESTS)" ] || echo 'Running the tests: without KVM about half an hour, most of it one run on a VM.'
+	@$(PYTEST) $(if $(TESTS),,-m "not long")
 
 .PHONY: node-test
 node-test: TESTS = tests/integration/production/test_node_host.py

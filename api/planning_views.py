@@ -57,7 +57,8 @@ class OpeningView(View):
 
 class WindowView(View):
     """A window. `next_opening` is null when it does not open, and `limitation` says why: its rule
-    has no start within nine years, or it counts for no server, as on an unmanaged plan.
+    has no start within nine years, its plan is unmanaged, its server is not covered, or none of its
+    customer's servers is.
     """
 
     model_config = shown_as(examples.WINDOW)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -63,22 +63,24 @@ class Followers:
         self._readers: dict[str, _Reader] = {}
 
     async def run(self) -> None:
-        """Look again and again, until cancelled; asks nothing while nobody follows."""
-        clock = asyncio.get_running_loop().time
-        look_again_at = clock()
+        """Look again and again, until cancelled; asks nothing while nobody follows. Events do not
+        wait while many readers are looked at.
+        """
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._repeat(self._look, self._beat))
+            both.create_task(self._repeat(self._look_at_readers, LOOK_AGAIN_SECONDS))
+
+    async def _repeat(self, look: Callable[[], Awaitable[None]], pause: float) -> None:
         while True:
             if self._channels:
                 try:
-                    await self._look()
-                    if clock() >= look_again_at:
-                        await self._look_at_readers()
-                        look_again_at = clock() + LOOK_AGAIN_SECONDS
+                    await look()
                 except ManagedError as error:
                     log.warning("followers_wait", error=error.code)
                 except Exception:
                     # Every stream hangs on this loop: a defect must not end it.
                     log.exception("followers_defect")
-            await asyncio.sleep(self._beat)
+            await asyncio.sleep(pause)
 
     @contextmanager
     def following(self, job_id: str, admission: Admission) -> Iterator[tuple[_Channel, _Reader]]:
@@ -107,7 +109,7 @@ class Followers:
     async def _look_at_readers(self) -> None:
         present = tuple(self._readers.items())
         out = await asyncio.to_thread(
-            lambda: [(key, reader) for key, reader in present if reader.admission.is_over()]
+            lambda: [(key, reader) for key, reader in present if _is_over(reader.admission)]
         )
         for key, reader in out:
             if self._readers.get(key) is reader:
@@ -116,6 +118,17 @@ class Followers:
         if out:
             for channel in self._channels.values():
                 channel.wake()
+
+
+def _is_over(admission: Admission) -> bool:
+    """Where a defect keeps that from being known, it is: nobody reads on unseen."""
+    try:
+        return admission.is_over()
+    except ManagedError:
+        raise
+    except Exception:
+        log.exception("admission_defect")
+        return True
 
 
 def event_stream(

@@ -140,22 +140,26 @@ def _as_proposed(action: Action) -> WantedAction:
 
 
 def _chosen(fields: Form) -> WantedAction | None:
-    """What the form for something else holds; None when it was another form. InvalidInput."""
+    """What the form for something else holds; None when it was another form. InvalidInput. Fields
+    that the chosen action does not take may be filled in: they are, from what was proposed.
+    """
     if "action" not in fields:
         return None
-    paths = [line.strip() for line in fields.get("paths", "").splitlines() if line.strip()]
     try:
-        return WantedAction(
-            kind=ActionKind(fields["action"]), paths=paths, as_of=_time(fields.get("as_of", ""))
-        )
-    except ValidationError as error:
-        raise InvalidInput("these are too many paths, or one is too long", field="paths") from error
+        kind = ActionKind(fields["action"])
     except ValueError as error:
         raise InvalidInput(
             "this cannot be done for a ticket",
             hint=f"One of {', '.join(_CONSEQUENCES)} can.",
             field="action",
         ) from error
+    lines = fields.get("paths", "").splitlines() if kind is ActionKind.RESTORE_FILES else []
+    as_of = _time(fields.get("as_of", "")) if kind.is_restore else None
+    try:
+        paths = [line.strip() for line in lines if line.strip()]
+        return WantedAction(kind=kind, paths=paths, as_of=as_of)
+    except ValidationError as error:
+        raise InvalidInput("these are too many paths, or one is too long", field="paths") from error
 
 
 def _time_field(time: datetime | None) -> str:

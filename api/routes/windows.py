@@ -31,6 +31,7 @@ from api.views import Page
 from managed.domain.access import Permission
 from managed.domain.errors import Json, NotFound
 from managed.domain.jobs import JobKind
+from managed.domain.servers import Server
 from managed.domain.surveys import Survey, SurveyOutcome
 from managed.domain.windows import (
     WINDOW_KINDS,
@@ -44,7 +45,7 @@ from managed.domain.windows import (
     nearest_window,
 )
 from managed.storage.database import reading
-from managed.storage.window_owners import owner_limitations
+from managed.storage.window_owners import owner_limitations, server_limitations
 from managed.storage.windows import MissedWindow
 
 router = APIRouter(prefix="/v1", tags=["windows"], route_class=GuardedRoute)
@@ -98,7 +99,10 @@ def list_windows(
     ] = None,
     server: Annotated[
         Reference | None,
-        Query(description="Only those that count for the server of this id or name."),
+        Query(
+            description="Only those that are the nearest to the server of this id or name. Where"
+            " none counts for it, `limitation` says why."
+        ),
     ] = None,
     kind: JobKind | None = None,
     limit: Limit = 50,
@@ -106,7 +110,8 @@ def list_windows(
 ) -> Page[WindowView]:
     """Windows that concern servers of the caller's, oldest first, with their next opening."""
     every = services.windows.all(caller.principal.tenant)
-    counting = None if server is None else _counting(services, caller, server, every)
+    meant = None if server is None else server_of(services, caller, server)
+    nearest = None if meant is None else _nearest(meant, every)
     after = _place_of(cursor, every)
     found = [
         window
@@ -114,11 +119,11 @@ def list_windows(
         if owner in (None, window.owner)
         and owner_id in (None, window.owner_id)
         and kind in (None, window.job_kind)
-        and (counting is None or window in counting)
+        and (nearest is None or window in nearest)
     ]
     page, last = cut(found, limit)
     return Page[WindowView](
-        items=_views(services, page),
+        items=_views(services, page, meant),
         next=last.window_id if last else None,
     )
 
@@ -276,11 +281,8 @@ def end_pause(
     return once(services, caller, None, request, None).answer(lambda: None, end)
 
 
-def _counting(
-    services: Services, caller: Caller, reference: str, every: Sequence[Window]
-) -> Sequence[Window]:
-    """Of all windows those that count for this server: at most one for each kind of job."""
-    server = server_of(services, caller, reference)
+def _nearest(server: Server, every: Sequence[Window]) -> Sequence[Window]:
+    """Of all windows the nearest to this server: at most one for each kind of job."""
     covered = Covered(server.server_id, server.customer_id, server.plan_id)
     nearest = (nearest_window(every, covered, kind) for kind in WINDOW_KINDS)
     return [window for window in nearest if window is not None]
@@ -304,10 +306,17 @@ def view_of(services: Services, connection: Connection, window: Window) -> Windo
     return WindowView.of(window, services.clock(), reasons[window.window_id])
 
 
-def _views(services: Services, windows: Sequence[Window]) -> list[WindowView]:
+def _views(
+    services: Services, windows: Sequence[Window], server: Server | None = None
+) -> list[WindowView]:
+    """With `server` as they are for that one alone."""
     now = services.clock()
     with reading(services.database) as connection:
-        reasons = owner_limitations(connection, windows)
+        if server is None:
+            reasons = owner_limitations(connection, windows)
+        else:
+            of_server = server_limitations(connection, [server.server_id])[server.server_id]
+            reasons = {window.window_id: of_server for window in windows}
     return [WindowView.of(window, now, reasons[window.window_id]) for window in windows]
 
 

@@ -20,6 +20,7 @@ class Names:
     def __init__(self, service: ManagedClient) -> None:
         self._service = service
         self._known: dict[tuple[str, str], str] = {}
+        self._read_whole: set[str] = set()
 
     def learn(self, kind: str, ids: Iterable[str | None]) -> None:
         """Before many of a kind ("servers", say) are named: reads its whole list where that takes
@@ -29,6 +30,7 @@ class Names:
         if len(wanted) > _MOST_QUESTIONS:
             for one in self._service.items(f"/v1/{kind}", limit=200):
                 self._known[kind, one["id"]] = one["name"]
+            self._read_whole.add(kind)
 
     def servers(self, server_ids: Iterable[str | None]) -> dict[str | None, str]:
         """The names of all these; a deleted server has none any more. None is no server."""
@@ -69,6 +71,8 @@ class Names:
         return self._known[kind, one_id]
 
     def _asked(self, kind: str, one_id: str, missing: str | None) -> str:
+        if kind in self._read_whole:
+            return missing or one_id
         try:
             return str(self._service.get(f"/v1/{kind}/{one_id}")["name"])
         except ApiProblem as error:

@@ -154,7 +154,9 @@ def list_windows(
     ] = None,
     server: Annotated[
         str | None,
-        typer.Option(help="Only those that count for this server.", autocompletion=server_names),
+        typer.Option(
+            help="Only those that are this server's nearest.", autocompletion=server_names
+        ),
     ] = None,
     kind: OfKind = None,
     as_json: AsJson = False,
@@ -167,8 +169,8 @@ def list_windows(
         print_json({"items": found})
         return
     names = Names(service)
-    for kind in ("plan", "customer", "server"):
-        names.learn(f"{kind}s", (w["owner_id"] for w in found if w["owner"] == kind))
+    for of in ("plan", "customer", "server"):
+        names.learn(f"{of}s", (w["owner_id"] for w in found if w["owner"] == of))
     print_table(
         ("window", "opens"),
         (

@@ -34,6 +34,21 @@ def owner_limitations(
     return {window.window_id: of_owners.get((window.owner, window.owner_id)) for window in windows}
 
 
+def server_limitations(connection: Connection, ids: Iterable[str]) -> Mapping[str, str | None]:
+    """By server: why no window counts for it, or None where one may."""
+    query = (
+        select(servers.c.id, servers.c.status, plans.c.kind)
+        .outerjoin(plans, plans.c.id == servers.c.plan_id)
+        .where(servers.c.id.in_(ids))
+    )
+    return {
+        row.id: server_limitation(
+            ServerStatus(row.status), PlanKind(row.kind) if row.kind else None
+        )
+        for row in connection.execute(query)
+    }
+
+
 def _of_plans(
     connection: Connection, ids: Iterable[str]
 ) -> Mapping[tuple[WindowOwner, str], str | None]:
@@ -67,14 +82,7 @@ def _of_customers(
 def _of_servers(
     connection: Connection, ids: Iterable[str]
 ) -> Mapping[tuple[WindowOwner, str], str | None]:
-    query = (
-        select(servers.c.id, servers.c.status, plans.c.kind)
-        .outerjoin(plans, plans.c.id == servers.c.plan_id)
-        .where(servers.c.id.in_(ids))
-    )
     return {
-        (WindowOwner.SERVER, row.id): server_limitation(
-            ServerStatus(row.status), PlanKind(row.kind) if row.kind else None
-        )
-        for row in connection.execute(query)
+        (WindowOwner.SERVER, server_id): reason
+        for server_id, reason in server_limitations(connection, ids).items()
     }

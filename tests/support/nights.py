@@ -34,6 +34,8 @@ HEALTH: Mapping[str, Json] = {
     "probes": [],
 }
 
+_RESCUE = Action(ActionKind.RESCUE)
+
 
 class Worker:
     """Does to a job what a worker would: claims it, begins and records steps, ends it."""
@@ -102,12 +104,16 @@ def patched(installation: Installation, server: Server) -> Job:
 
 
 def asked_by_ticket(
-    installation: Installation, number: int, title: str, server: Server | None = None
+    installation: Installation,
+    number: int,
+    title: str,
+    server: Server | None = None,
+    action: Action = _RESCUE,
 ) -> str:
     """An open request, as the helpdesk's webhook makes one; returns its id."""
     now = utc_now()
     ticket = Ticket(number, str(number), title, number, title, "anna@example.org", "", True, now)
-    proposal = Proposal(Action(ActionKind.RESCUE), "rescue", "the text says that it does not boot")
+    proposal = Proposal(action, "a rule", "the text says that it does not boot")
     asked = Asked(ticket, proposal, server.server_id if server else None)
     taken = installation.intake.take_in(Delivery(f"delivery {number}", "0" * 64), asked, now)
     assert taken.request_id is not None

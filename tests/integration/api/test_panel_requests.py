@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 from fastapi.testclient import TestClient
 
+from managed.domain.requests import Action, ActionKind
 from tests.integration.api.test_panel_pages import Night, night
 from tests.support.nights import HOSTILE, asked_by_ticket
 from tests.support.panel import hidden
@@ -72,6 +73,29 @@ def test_something_else_than_what_is_proposed_can_be_chosen(night: Night, api: T
     assert api.get(f"/v1/jobs/{night.bench.sent[0]}").json()["kind"] == "patch"
 
 
+@pytest.mark.parametrize("chosen", ["patch", "rescue", "restore-server"])
+def test_fields_of_what_was_proposed_do_not_hinder_another_action(
+    night: Night, api: TestClient, chosen: str
+) -> None:
+    night.bench.add_snapshot(night.annas, NOON, verified=True)
+    proposed = Action(ActionKind.RESTORE_FILES, ("/var/www/shop",), NOON)
+    asked = asked_by_ticket(night.bench.installation, 4715, "files", night.annas, proposed)
+    path = f"/panel/requests/{asked}"
+    form = night.support.get(path).text
+    assert ">/var/www/shop</textarea>" in form
+    assert 'value="2026-11-23T12:00:00"' in form
+    fields = {
+        **{name: hidden(form, name) for name in ("csrf", "key")},
+        "action": chosen,
+        "paths": "/var/www/shop",
+        "as_of": "2026-11-23T12:00:00",
+    }
+    assert night.support.post(f"{path}/approve", fields).status_code == 303
+    approved = api.get(f"/v1/requests/{asked}").json()["decision"]["action"]
+    as_of = "2026-11-23T12:00:00Z" if chosen == "restore-server" else None
+    assert approved == {"kind": chosen, "paths": [], "as_of": as_of}
+
+
 def test_paths_are_chosen_by_the_line_and_the_time_in_utc(night: Night, api: TestClient) -> None:
     night.bench.add_snapshot(night.annas, NOON, verified=True)
     fields = {
@@ -97,11 +121,9 @@ def test_paths_are_chosen_by_the_line_and_the_time_in_utc(night: Night, api: Tes
         ({"action": "delete"}, "this cannot be done for a ticket"),
         ({"action": "none"}, "no action is proposed"),
         ({"action": "restore-files"}, "a restore of files needs paths"),
-        ({"action": "patch", "paths": "/etc"}, "nothing else takes them"),
         ({"action": "restore-files", "paths": "/a" * 4096}, "one is too long"),
         ({"action": "restore-files", "paths": "../etc"}, "../etc"),
         ({"action": "restore-server", "as_of": "yesterday"}, "&#39;yesterday&#39; is no time"),
-        ({"action": "patch", "as_of": "2026-11-23T17:00"}, "only a restore has a time"),
     ],
 )
 def test_what_cannot_be_chosen_is_said_and_leaves_the_request_open(

@@ -148,6 +148,23 @@ def test_the_windows_that_count_for_a_server(live: ManagedClient, shop: Server) 
         assert sorted(found) == [("plan", "patch"), ("server", "backup")]
 
 
+def test_a_server_for_which_no_window_counts_is_told_why(
+    said: Said, live: ManagedClient, shop: Server
+) -> None:
+    customer = live.get("/v1/customers/Anna Shop Ltd")["id"]
+    window = {"owner": "customer", "owner_id": customer, "job_kind": "patch", "rule": RULE}
+    live.post("/v1/windows", window)
+    live.put("/v1/servers/shop/placement", {"customer": "Anna Shop Ltd", "plan": None})
+    found = {w["owner"]: w for w in live.items("/v1/windows", server="shop")}
+    assert set(found) == {"customer", "server"}
+    for one in found.values():
+        assert one["next_opening"] is None
+        assert one["limitation"] == "the server is on no plan"
+    assert "does not open: the server is on no plan" in " ".join(
+        said("servers", "show", "shop").split()
+    )
+
+
 def test_what_a_customer_may_not_look_up_keeps_its_id(
     said: Said, live: ManagedClient, shop: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
