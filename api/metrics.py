@@ -79,6 +79,11 @@ class _Numbers(Collector):
         for kind, number in numbers.missed_windows.items():
             missed.add_metric([kind], number)
         yield missed
+        yield _gauge(
+            "managed_windows_unreadable",
+            "Windows that open no more: this version cannot follow their rule.",
+            numbers.unreadable_windows,
+        )
         surveys = GaugeMetricFamily(
             "managed_surveys_last_day",
             "What surveys have found on servers whose window opened in the last 24 hours.",

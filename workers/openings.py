@@ -23,6 +23,7 @@ from managed.domain.windows import (
     Covered,
     Opening,
     Window,
+    can_be_followed,
     nearest_window,
     open_now,
 )
@@ -77,7 +78,8 @@ class Hindrances:
 class Openings:
     """`send` tells the workers of a job; `surveys` asks servers what there is to do. What hindered
     a server at the last look is remembered until its window closes, and said then. So is until
-    when openings have been judged: a new process looks at those of two days once more.
+    when openings have been judged: a new process looks at those of two days once more. It tells
+    again, too, which windows cannot be followed.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Openings:
         self._send = send
         self._refusals: Refusals = {}
         self._judged_until: datetime | None = None
+        self._told_of: Set[Window] = frozenset()
 
     def start(self, now: datetime) -> None:
         """Start a job on every server whose window is open and has started none yet, where a survey
@@ -241,6 +244,7 @@ class Openings:
     def _windows_in_use(self) -> Iterator[tuple[JobKind, Window, Covers]]:
         """Each window with the servers that go by it."""
         windows = self._installation.windows.all()
+        self._tell_of_unreadable(windows)
         if not windows:
             return
         covered = self._installation.customers.covered()
@@ -253,6 +257,22 @@ class Openings:
                     by_window[window].append((server, plan))
             for window, covers in by_window.items():
                 yield kind, window, covers
+
+    def _tell_of_unreadable(self, windows: Sequence[Window]) -> None:
+        """Once of each, and again when it has been changed."""
+        unreadable = {window for window in windows if not can_be_followed(window)}
+        for window in unreadable - self._told_of:
+            log.warning(
+                "window_cannot_be_followed",
+                window_id=window.window_id,
+                owner=window.owner,
+                owner_id=window.owner_id,
+                kind=window.job_kind,
+                rule=window.rule,
+                zone=window.zone,
+                starts_on=window.starts_on.isoformat(),
+            )
+        self._told_of = unreadable
 
 
 def unexplained(kind: JobKind, surveyed: SurveyOutcome | None, is_lost: bool) -> str:

@@ -15,7 +15,8 @@ from managed.domain.errors import InvalidInput
 from managed.domain.moments import YEARS
 
 LONGEST_RULE: Final = 500
-MOST_COUNTED: Final = 1000
+MOST_COUNTED: Final = 999_999
+"""More than there are hours in the years that the service knows."""
 MOST_TIMES_A_DAY: Final = 24
 """More cannot be an hour apart."""
 
@@ -47,18 +48,11 @@ class Frequency(StrEnum):
     YEARLY = "YEARLY"
 
 
-_ONLY_WITH: Final[Mapping[str, frozenset[Frequency]]] = {
-    "BYWEEKNO": frozenset({Frequency.YEARLY}),
-    "BYYEARDAY": frozenset({Frequency.YEARLY}),
-    "BYMONTHDAY": frozenset(Frequency) - {Frequency.WEEKLY},
-}
-
-
 @dataclass(frozen=True)
 class Rule:
     """A rule, read. Empty sets do not limit. Days of the week are 0 for Monday to 6 for Sunday; in
     `week_days` with which one of month or year is meant, 0 for each. `until` is the last day, a
-    moment, or one on the wall clock.
+    moment, or one on the wall clock; None without one, and for one after the service's years.
     """
 
     frequency: Frequency
@@ -80,9 +74,6 @@ def rule_of(text: str) -> Rule:
     """The rule that the text says, without "RRULE:"; InvalidInput says what is wrong with it."""
     given = _parts(text)
     frequency = _frequency(given)
-    for name, frequencies in _ONLY_WITH.items():
-        if name in given and frequency not in frequencies:
-            raise bad_rule(f"{name} has no meaning with FREQ={frequency}")
     if "BYSETPOS" in given and not any(name[:2] == "BY" for name in given.keys() - {"BYSETPOS"}):
         raise bad_rule("BYSETPOS chooses from what another BY… part names, and there is none")
     if "COUNT" in given and "UNTIL" in given:
@@ -142,7 +133,7 @@ def _between(given: Mapping[str, str], name: str, most: int) -> int | None:
     if name not in given:
         return None
     value = given[name]
-    if not (value.isdecimal() and len(value) < 5 and 1 <= int(value) <= most):
+    if not (value.isdecimal() and len(value) <= len(str(most)) and 1 <= int(value) <= most):
         raise bad_rule(f"{name} must be from 1 to {most}, and is {value}")
     return int(value)
 
@@ -189,8 +180,10 @@ def _week_days(given: Mapping[str, str], frequency: Frequency) -> frozenset[tupl
     return frozenset(found)
 
 
-def _until(value: str) -> date | datetime:
-    """A day (it counts as a whole), a moment in UTC (with Z), or one on the zone's own clock."""
+def _until(value: str) -> date | datetime | None:
+    """A day (it counts as a whole), a moment in UTC (with Z), or one on the zone's own clock. One
+    after the service's years is no end: what writes it means "for ever".
+    """
     forms: Mapping[int, Callable[[str], date | datetime]] = {
         8: lambda text: datetime.strptime(text, "%Y%m%d").date(),  # noqa: DTZ007
         15: lambda text: datetime.strptime(text, "%Y%m%dT%H%M%S"),  # noqa: DTZ007
@@ -203,9 +196,9 @@ def _until(value: str) -> date | datetime:
             "UNTIL must be a day such as 20271231, or a moment in UTC such as 20271231T030000Z,"
             f" not {value!r}"
         ) from error
-    if until.year not in YEARS:
-        raise bad_rule(f"UNTIL must be of the years {YEARS[0]} to {YEARS[-1]}")
-    return until
+    if until.year < YEARS[0]:
+        raise bad_rule(f"UNTIL must not be before {YEARS[0]}")
+    return until if until.year in YEARS else None
 
 
 def _times(

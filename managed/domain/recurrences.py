@@ -184,15 +184,13 @@ def _is_as_at_the_beginning(rule: Rule, starts_on: date, day: date) -> bool:
     """Where the parts name no days, they are those like the first."""
     if rule.week_days or rule.month_days or rule.year_days:
         return True
+    if rule.frequency is Frequency.DAILY:
+        return True
     if rule.week_numbers or rule.frequency is Frequency.WEEKLY:
         return day.weekday() == starts_on.weekday()
-    match rule.frequency:
-        case Frequency.MONTHLY:
-            return day.day == starts_on.day
-        case Frequency.YEARLY:
-            in_month = rule.months or {starts_on.month}
-            return day.day == starts_on.day and day.month in in_month
-    return True
+    if rule.frequency is Frequency.MONTHLY:
+        return day.day == starts_on.day
+    return day.day == starts_on.day and day.month in (rule.months or {starts_on.month})
 
 
 def _day_in_month(day: date) -> tuple[int, int]:

@@ -32,6 +32,7 @@ WINDOW_KINDS: Final = (JobKind.BACKUP, JobKind.PATCH)
 _RUN_KEYS: Final = f"{CLOCKS_KEYS}window:"
 # In the database beside the zones: the machine's own, no zone at all, and other clocks.
 _NO_ZONES: Final = frozenset({"localtime", "Factory", "posixrules", "posix", "right"})
+_NO_ZONE: Final = (ZoneInfoNotFoundError, ValueError, OSError)
 _CLOSEST_STARTS: Final = timedelta(hours=1)
 # Long enough for the 29th of February; short enough to see soon that a rule has no start.
 _LOOKED_AT: Final = timedelta(days=9 * 366)
@@ -140,9 +141,16 @@ def next_opening(window: Window, now: datetime) -> Opening | None:
     return Opening(start, start + _length(window)) if start else None
 
 
+def can_be_followed(window: Window) -> bool:
+    """False for what an earlier version has taken and this one refuses: the window opens no more,
+    and still keeps those that are farther from the server from counting.
+    """
+    return _recurrence(window) is not None
+
+
 def rule_limitation(window: Window, now: datetime) -> str | None:
     """Why the window's rule opens it no more, or None when it does."""
-    if _recurrence(window) is None:
+    if not can_be_followed(window):
         return "its rule cannot be followed any more: give it another one"
     return None if next_opening(window, now) else "its rule has no start within the next nine years"
 
@@ -203,7 +211,7 @@ def checked_zone(zone: str) -> str:
         if zone.split("/")[0] in _NO_ZONES:
             raise ValueError(zone)
         _zone(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+    except _NO_ZONE as error:
         raise InvalidInput(
             f"{zone!r} is no time zone",
             hint="Give a name of the IANA database, such as Europe/Berlin or UTC.",
@@ -222,14 +230,16 @@ def checked_minutes(minutes: int) -> int:
 
 
 def _recurrence(window: Window) -> Recurrence | None:
-    """None for a rule that an earlier version has taken and this one refuses: it must not keep the
-    clock from the other windows.
-    """
+    """None for what cannot be followed: it must not keep the clock from the other windows."""
     try:
-        rule = rule_of(window.rule)
-    except InvalidInput:
+        rule, zone = rule_of(window.rule), _zone(window.zone)
+    except (InvalidInput, *_NO_ZONE):
         return None
-    return Recurrence(rule, window.starts_on, _zone(window.zone))
+    # Of a rule from long ago only what COUNT counts has to be walked through.
+    is_too_early = window.starts_on.year < YEARS[0] and rule.count is not None
+    if is_too_early or window.starts_on.year > YEARS[-1]:
+        return None
+    return Recurrence(rule, window.starts_on, zone)
 
 
 @lru_cache(maxsize=1024)

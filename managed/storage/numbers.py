@@ -18,11 +18,13 @@ from managed.domain.copies import SelfBackupState
 from managed.domain.customers import PlanKind
 from managed.domain.servers import ServerStatus
 from managed.domain.surveys import SurveyOutcome
+from managed.domain.windows import can_be_followed
 from managed.storage.beginning import may_begin
 from managed.storage.copies.state import state_within
 from managed.storage.database import reading
 from managed.storage.surveys import counts_within
 from managed.storage.tables import jobs, missed_windows, pause, plans, servers, snapshots
+from managed.storage.windows import windows_within
 
 BACKUP_IS_LATE: Final = timedelta(hours=26)
 """A nightly backup that begins anywhere in its window and takes an hour or two."""
@@ -48,7 +50,7 @@ class BackupNumbers:
 class Numbers:
     """`open_jobs` by status and kind. `oldest_unbegun` is when the job was asked for that waits
     longest for a worker; `abandoned` are those whose worker is gone, and `overdue_questions` those
-    that the poller should have woken.
+    that the poller should have woken. `unreadable_windows` have a rule that cannot be followed.
     """
 
     open_jobs: Mapping[tuple[str, str], int]
@@ -56,6 +58,7 @@ class Numbers:
     abandoned: int
     overdue_questions: int
     missed_windows: Mapping[str, int]
+    unreadable_windows: int
     surveys: Mapping[SurveyOutcome, int]
     backups: BackupNumbers
     self_backup: SelfBackupState
@@ -74,6 +77,9 @@ def read_numbers(engine: Engine, now: datetime) -> Numbers:
             abandoned=queue.abandoned,
             overdue_questions=queue.overdue,
             missed_windows={row.job_kind: row.number for row in connection.execute(_missed(now))},
+            unreadable_windows=sum(
+                not can_be_followed(window) for window in windows_within(connection)
+            ),
             surveys=counts_within(connection, now - SURVEYED_WITHIN),
             backups=_backups(connection, now),
             self_backup=state_within(connection),

@@ -136,18 +136,8 @@ class Windows:
         """Every window, oldest first; for a customer those of theirs, their servers and the plans
         of these. There are few: most servers go by their plan's.
         """
-        query = select(windows).order_by(windows.c.created_at, windows.c.id)
-        if customer_id is not None:
-            of_customer = servers.c.customer_id == customer_id
-            query = query.where(
-                or_(
-                    windows.c.customer_id == customer_id,
-                    windows.c.server_id.in_(select(servers.c.id).where(of_customer)),
-                    windows.c.plan_id.in_(select(servers.c.plan_id).where(of_customer)),
-                )
-            )
         with reading(self._engine) as connection:
-            return [_window(row, row.id) for row in connection.execute(query)]
+            return windows_within(connection, customer_id)
 
     def periods(self, after: datetime) -> Sequence[WindowPeriod]:
         """Windows as they are, and as they were until a time after that one. The present ones are
@@ -241,6 +231,21 @@ class Windows:
     def end_pause(self, connection: Connection) -> None:
         """None is fine."""
         connection.execute(delete(pause))
+
+
+def windows_within(connection: Connection, customer_id: str | None = None) -> Sequence[Window]:
+    """`Windows.all`, within the caller's transaction."""
+    query = select(windows).order_by(windows.c.created_at, windows.c.id)
+    if customer_id is not None:
+        of_customer = servers.c.customer_id == customer_id
+        query = query.where(
+            or_(
+                windows.c.customer_id == customer_id,
+                windows.c.server_id.in_(select(servers.c.id).where(of_customer)),
+                windows.c.plan_id.in_(select(servers.c.plan_id).where(of_customer)),
+            )
+        )
+    return [_window(row, row.id) for row in connection.execute(query)]
 
 
 def record_missed_within(

@@ -38,6 +38,7 @@ def told(*ended: EndedJob) -> str:
         abandoned=0,
         overdue_questions=0,
         missed_windows={"patch": 1},
+        unreadable_windows=0,
         surveys={},
         backups=BackupNumbers(servers=1, never=0, late=0, oldest=now),
         self_backup=SelfBackupState(last_error="the bucket is away"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import Engine as Database
@@ -14,7 +14,7 @@ from managed.domain.jobs import JobKind
 from managed.domain.secrets import Secret
 from managed.domain.snapshots import KeptObject, SnapshotRecord
 from managed.domain.surveys import Finding, Survey, SurveyOutcome
-from managed.domain.windows import Opening
+from managed.domain.windows import Opening, Window, WindowOwner
 from managed.storage.catalogue import Catalogue
 from managed.storage.customers import Customers
 from managed.storage.database import open_database, reading, take_time, writing
@@ -152,6 +152,31 @@ def test_missed_windows_of_the_last_day_are_counted_by_kind(bench: JobBench) -> 
     assert numbers(bench).missed_windows == {"patch": 2, "backup": 1}
 
 
+def test_windows_whose_rule_cannot_be_followed_are_counted(bench: JobBench) -> None:
+    windows = Windows(bench.database)
+    for kind, rule, starts_on in (
+        (JobKind.PATCH, "FREQ=DAILY;BYHOUR=2;BYHOUR=3", START.date()),
+        (JobKind.BACKUP, "FREQ=DAILY;BYHOUR=2", date(9990, 12, 28)),
+        (JobKind.CHECK, "FREQ=DAILY;BYHOUR=2", START.date()),
+    ):
+        window = Window(
+            str(kind),
+            WindowOwner.SERVER,
+            bench.server_id,
+            kind,
+            rule,
+            "UTC",
+            60,
+            starts_on,
+            START,
+        )
+        with writing(bench.database) as connection:
+            windows.add(connection, window)
+    assert numbers(bench).unreadable_windows == 2
+    metrics = Metrics(Secret("token"), lambda now: read_numbers(bench.database, now), bench.clock)
+    assert b"managed_windows_unreadable 2.0" in metrics.text()
+
+
 def test_surveys_of_the_last_day_are_counted_by_what_they_found(bench: JobBench) -> None:
     now = bench.clock()
     for hours, outcome in ((1, "nothing-to-do"), (2, "nothing-to-do"), (3, "work"), (25, "work")):
@@ -175,7 +200,7 @@ def test_however_many_ask_the_database_is_asked_once_in_a_while(bench: JobBench)
 
     answers = {metrics.text() for _ in range(20)}
     assert len(answers) == 1
-    assert len([line for line in statements if line.startswith("SELECT")]) == 7
+    assert len([line for line in statements if line.startswith("SELECT")]) == 8
 
 
 @pytest.mark.integration

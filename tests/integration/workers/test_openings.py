@@ -5,9 +5,11 @@ What surveys have to do with it is tested in test_surveyed_openings.py.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine as Database
+from structlog.testing import capture_logs
 
 from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.rescue import RescueSession
@@ -18,6 +20,7 @@ from managed.storage.database import writing
 from tests.support.jobs import JobBench
 from tests.support.openings_stage import (
     CLOSES,
+    CUSTOMER,
     NO_SURVEY,
     OPENS,
     PLAN,
@@ -71,6 +74,27 @@ def test_the_nearest_window_counts(stage: Stage) -> None:
 
     assert stage.tick(OPENS) == []
     assert len(stage.tick(OPENS + timedelta(hours=3))) == 1
+
+
+def test_a_window_whose_rule_cannot_be_followed_is_told_once_and_hinders_no_other(
+    stage: Stage,
+) -> None:
+    doubled = "FREQ=DAILY;BYHOUR=2;BYHOUR=3"
+    stage.window(rule=doubled)
+    stage.window(WindowOwner.CUSTOMER, CUSTOMER.customer_id, JobKind.BACKUP)
+    with capture_logs() as logs:
+        (job,) = stage.tick(OPENS)
+        stage.tick(OPENS + timedelta(minutes=1))
+        assert job.kind is JobKind.BACKUP
+        assert told_of(logs) == [doubled]
+        stage.start_clock()
+        stage.tick(OPENS + timedelta(minutes=2))
+        assert told_of(logs) == [doubled] * 2, "another process tells it again"
+
+
+def told_of(logs: list[Any]) -> list[str]:
+    """The rules of which the clock says that it cannot follow them."""
+    return [line["rule"] for line in logs if line["event"] == "window_cannot_be_followed"]
 
 
 def test_expired_window_starts_nothing_and_is_recorded_as_missed(stage: Stage) -> None:
