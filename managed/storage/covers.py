@@ -63,13 +63,18 @@ def keep_management(connection: Connection, plan_id: str, until: datetime) -> No
 
 
 def cover_periods(connection: Connection, after: datetime) -> Sequence[CoverPeriod]:
-    """All but those that had ended by then. What is present is read first: a server that is moved
-    meanwhile is seen twice as it was, and never as nothing.
+    """All but those that had ended by then, and none of servers that are deleted now. What is
+    present is read first: a server that is moved meanwhile is seen twice as it was, and never as
+    nothing.
     """
     managed = _managed_periods(connection, after)
     placed: Select[Any] = _PLACED.where(servers.c.plan_id.in_(managed.keys()))
     placed = placed.add_columns(literal(None, UtcDateTime))
-    past: Select[Any] = select(past_placements).where(past_placements.c.until > after)
+    past: Select[Any] = (
+        select(past_placements)
+        .join(servers, servers.c.id == past_placements.c.server_id)
+        .where(past_placements.c.until > after, servers.c.status != ServerStatus.DELETED.value)
+    )
     return [
         CoverPeriod(Covered(server_id, customer_id, plan_id), covered)
         for rows in (connection.execute(placed), connection.execute(past))

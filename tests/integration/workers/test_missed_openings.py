@@ -144,6 +144,15 @@ def test_a_server_that_a_worker_of_an_older_version_has_activated_misses_its_win
     assert len(missed_by(stage)) == 2
 
 
+def test_a_server_that_was_moved_and_then_deleted_has_missed_nothing(stage: Stage) -> None:
+    plan_window(stage)
+    at(stage, NOON)
+    stage.place(stage.bench.server_id, UNMANAGED)
+    stage.bench.inventory.set_status(stage.bench.server_id, ServerStatus.DELETED, stage.now)
+    stage.tick(NOON + timedelta(minutes=1))
+    assert stage.missed() == []
+
+
 def test_servers_of_a_plan_that_became_managed_have_not_missed_the_night_before(
     stage: Stage,
 ) -> None:
@@ -191,6 +200,19 @@ def test_an_opening_that_people_have_cut_short_was_not_missed(stage: Stage) -> N
     assert stage.missed() == []
     stage.tick(OPENS + timedelta(hours=6))
     assert missed_by(stage) == [(OPENS + timedelta(hours=4), NOTHING)]
+
+
+def test_a_job_that_an_opening_had_started_before_it_was_cut_short_is_missed_if_none_begins_it(
+    stage: Stage,
+) -> None:
+    """What a window has started goes on: its job may begin until the window would have closed."""
+    window = plan_window(stage)
+    stage.tick(OPENS + timedelta(minutes=5))
+    at(stage, OPENS + timedelta(minutes=30))
+    stage.remove_window(window)
+    assert [job.status for job in stage.tick(OPENS + timedelta(hours=1))] == [JobStatus.QUEUED]
+    assert [job.status for job in stage.tick(CLOSES)] == [JobStatus.CANCELLED]
+    assert missed_by(stage) == [(OPENS, TOO_LATE)]
 
 
 # -- what is not lost
