@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Final
 
 from managed.domain.jobs import JobKind
@@ -88,8 +89,11 @@ def closed_openings(
 class Coverage:
     """Who went by which windows, and when."""
 
-    def __init__(self, windows: Sequence[WindowPeriod], servers: Iterable[CoverPeriod]) -> None:
-        self._windows = windows
+    def __init__(self, windows: Iterable[WindowPeriod], servers: Iterable[CoverPeriod]) -> None:
+        self._windows: dict[tuple[JobKind, Owner], list[WindowPeriod]] = defaultdict(list)
+        for period in windows:
+            window = period.window
+            self._windows[window.job_kind, (window.owner, window.owner_id)].append(period)
         self._servers: dict[Owner, list[CoverPeriod]] = defaultdict(list)
         for one in servers:
             for owner in WindowOwner:
@@ -99,17 +103,18 @@ class Coverage:
         """The servers for which one of these windows counted from the opening's start to its end:
         no nearer one was there at any time of it.
         """
-        present = {
-            (period.window.owner, period.window.owner_id)
-            for period in self._windows
-            if period.window.job_kind is kind and period.touches(opening)
-        }
+
+        @cache
+        def has_one(owner: Owner) -> bool:
+            """Had this owner a window of the kind at any time of the opening?"""
+            return any(period.touches(opening) for period in self._windows.get((kind, owner), ()))
+
         return {
             one.server.server_id
             for window in counting
-            for one in self._servers[window.owner, window.owner_id]
+            for one in self._servers.get((window.owner, window.owner_id), ())
             if one.period.spans(opening)
             and not any(
-                (owner, one.server.owner_id(owner)) in present for owner in _NEARER[window.owner]
+                has_one((owner, one.server.owner_id(owner))) for owner in _NEARER[window.owner]
             )
         }

@@ -28,7 +28,7 @@ from sqlalchemy.exc import IntegrityError
 from managed.domain.coverage import CoverPeriod
 from managed.domain.customers import Customer, Plan, PlanKind
 from managed.domain.errors import AlreadyExists, Conflict, NotFound
-from managed.domain.servers import Server, ServerStatus
+from managed.domain.servers import Server
 from managed.domain.windows import Covered
 from managed.storage.covers import (
     IS_UNDER_MANAGEMENT,
@@ -227,10 +227,7 @@ class Customers:
             by_id = {row.id: _plan(row) for row in connection.execute(managed)}
             query = (
                 select(servers.c.id, servers.c.customer_id, servers.c.plan_id)
-                .where(
-                    servers.c.plan_id.in_(by_id.keys()),
-                    servers.c.status.not_in([ServerStatus.NEW.value, ServerStatus.DELETED.value]),
-                )
+                .where(servers.c.plan_id.in_(by_id.keys()), IS_UNDER_MANAGEMENT)
                 .order_by(servers.c.id)
             )
             return [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -118,6 +120,33 @@ def test_windows_of_others_and_of_other_kinds_are_not_nearer() -> None:
         [CoverPeriod(one, Period(at(0, 1), None)) for one in servers],
     )
     assert coverage.servers_of(JobKind.PATCH, OPENING, [PLANS]) == {"server", "second"}
+
+
+def test_openings_of_many_windows_cost_little() -> None:
+    """Each server has its own, and each opens at another time than the others."""
+    number = 4000
+    windows = [
+        WindowPeriod(
+            replace(
+                PLANS,
+                window_id=str(one),
+                owner=WindowOwner.SERVER,
+                owner_id=str(one),
+                rule=f"FREQ=DAILY;BYHOUR=2;BYMINUTE={one // 60 % 60};BYSECOND={one % 60}",
+            ),
+            None,
+        )
+        for one in range(number)
+    ]
+    period = Period(at(0, 1), None)
+    began = time.process_time()
+    closed = closed_openings(windows, at(0), at(0, 3))
+    coverage = Coverage(
+        windows, [CoverPeriod(Covered(str(one), None, "plan"), period) for one in range(number)]
+    )
+    found = [coverage.servers_of(kind, one, counting) for (kind, one), counting in closed.items()]
+    assert sum(len(servers) for servers in found) == number
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(
