@@ -21,15 +21,15 @@ from managed.domain.surveys import SURVEYED_KINDS, NextMove, SurveyOutcome, next
 from managed.domain.windows import (
     WINDOW_KINDS,
     Covered,
+    NearestWindows,
     Opening,
     Window,
     can_be_followed,
-    nearest_window,
     open_now,
 )
 from managed.storage.database import writing
 from managed.storage.job_queue import occupation
-from managed.storage.windows import MissedWindow
+from managed.storage.windows import MissedWindow, Pause
 from managed.wiring import Installation
 from workers.surveys import Asked, Surveys
 
@@ -124,8 +124,10 @@ class Openings:
         do, or nobody knew: of the last two days if another process has looked before.
         """
         after = max(now - _LOOKED_BACK, self._judged_until or now - _LOOKED_BACK)
+        pause = self._installation.windows.pause()
         for kind, opening, servers in self._closed(after, now):
-            self._judge(kind, opening, servers, now)
+            if servers:
+                self._judge(kind, opening, servers, pause, now)
         self._judged_until = max(after, now)
         self._refusals = {key: why for key, why in self._refusals.items() if key[2].ends_at > now}
 
@@ -139,10 +141,17 @@ class Openings:
         self._installation.windows.forget_past(now - _KEEP_PAST)
         self._installation.customers.forget_covers(now - _KEEP_PAST)
 
-    def _judge(self, kind: JobKind, opening: Opening, servers: Set[str], now: datetime) -> None:
+    def _judge(
+        self,
+        kind: JobKind,
+        opening: Opening,
+        servers: Set[str],
+        pause: Pause | None,
+        now: datetime,
+    ) -> None:
         """Record for which of its servers a closed opening was missed, and why."""
         windows = self._installation.windows
-        pause, surveyed = windows.pause(), self._outcomes(kind, opening)
+        surveyed = self._outcomes(kind, opening)
         is_lost = pause is not None and pause.follows_a_restore_after(opening.ends_at)
         content = {one for one, outcome in surveyed.items() if not outcome.starts_a_job}
         known = windows.started(kind, opening.run_key) | windows.known_as_missed(kind, opening)
@@ -247,12 +256,11 @@ class Openings:
         self._tell_of_unreadable(windows)
         if not windows:
             return
-        covered = self._installation.customers.covered()
+        nearest, covered = NearestWindows(windows), self._installation.customers.covered()
         for kind in WINDOW_KINDS:
             by_window: dict[Window, list[tuple[Covered, Plan]]] = defaultdict(list)
-            of_kind = [window for window in windows if window.job_kind is kind]
             for server, plan in covered:
-                window = nearest_window(of_kind, server, kind)
+                window = nearest.of(server, kind)
                 if window is not None:
                     by_window[window].append((server, plan))
             for window, covers in by_window.items():

@@ -28,9 +28,9 @@ from managed.domain.servers import Server
 from managed.domain.windows import (
     WINDOW_KINDS,
     Covered,
+    NearestWindows,
     Opening,
     Window,
-    nearest_window,
     next_opening,
     open_now,
     server_limitation,
@@ -170,11 +170,12 @@ def _action(name: str) -> Action:
 
 def _windows(services: Services, visitor: Visitor, server: Server) -> list[WindowRow]:
     """What starts by itself on this server, and when."""
-    now, known = services.clock(), services.windows.all(visitor.principal.tenant)
+    now = services.clock()
+    nearest = NearestWindows(services.windows.all(visitor.principal.tenant))
     covered = Covered(server.server_id, server.customer_id, server.plan_id)
     rows = []
     for kind in WINDOW_KINDS:
-        window = nearest_window(known, covered, kind)
+        window = nearest.of(covered, kind)
         rows.append(
             WindowRow(
                 kind,

@@ -36,13 +36,13 @@ from managed.domain.surveys import Survey, SurveyOutcome
 from managed.domain.windows import (
     WINDOW_KINDS,
     Covered,
+    NearestWindows,
     Window,
     WindowOwner,
     checked_minutes,
     checked_rule,
     checked_zone,
     first_day_of_rules,
-    nearest_window,
 )
 from managed.storage.database import reading
 from managed.storage.window_owners import owner_limitations, server_limitations
@@ -284,7 +284,8 @@ def end_pause(
 def _nearest(server: Server, every: Sequence[Window]) -> Sequence[Window]:
     """Of all windows the nearest to this server: at most one for each kind of job."""
     covered = Covered(server.server_id, server.customer_id, server.plan_id)
-    nearest = (nearest_window(every, covered, kind) for kind in WINDOW_KINDS)
+    windows = NearestWindows(every)
+    nearest = (windows.of(covered, kind) for kind in WINDOW_KINDS)
     return [window for window in nearest if window is not None]
 
 

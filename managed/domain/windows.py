@@ -103,14 +103,22 @@ class Covered:
                 return self.plan_id
 
 
-def nearest_window(windows: Iterable[Window], server: Covered, kind: JobKind) -> Window | None:
-    """The window that counts for this server: its own, else its customer's, else its plan's."""
-    found = {
-        window.owner: window
-        for window in windows
-        if window.job_kind is kind and window.owner_id == server.owner_id(window.owner)
-    }
-    return next((found[owner] for owner in WindowOwner if owner in found), None)
+class NearestWindows:
+    """Of these windows those that count for servers."""
+
+    def __init__(self, windows: Iterable[Window]) -> None:
+        self._windows = {
+            (window.job_kind, window.owner, window.owner_id): window for window in windows
+        }
+
+    def of(self, server: Covered, kind: JobKind) -> Window | None:
+        """The server's own, else its customer's, else its plan's."""
+        for owner in WindowOwner:
+            owner_id = server.owner_id(owner)
+            window = self._windows.get((kind, owner, owner_id)) if owner_id else None
+            if window is not None:
+                return window
+        return None
 
 
 def open_now(window: Window, now: datetime) -> Opening | None:

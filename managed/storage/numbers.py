@@ -16,11 +16,11 @@ from sqlalchemy import Connection, Engine, Select, and_, case, func, select, tex
 
 from managed.domain.copies import SelfBackupState
 from managed.domain.customers import PlanKind
-from managed.domain.servers import ServerStatus
 from managed.domain.surveys import SurveyOutcome
 from managed.domain.windows import can_be_followed
 from managed.storage.beginning import may_begin
 from managed.storage.copies.state import state_within
+from managed.storage.covers import IS_UNDER_MANAGEMENT
 from managed.storage.database import reading
 from managed.storage.surveys import counts_within
 from managed.storage.tables import jobs, missed_windows, pause, plans, servers, snapshots
@@ -140,10 +140,7 @@ def _backups(connection: Connection, now: datetime) -> BackupNumbers:
     covered = (
         select(servers.c.created_at, newest.label("newest"))
         .join(plans, plans.c.id == servers.c.plan_id)
-        .where(
-            plans.c.kind == PlanKind.MANAGED.value,
-            servers.c.status.not_in([ServerStatus.NEW.value, ServerStatus.DELETED.value]),
-        )
+        .where(plans.c.kind == PlanKind.MANAGED.value, IS_UNDER_MANAGEMENT)
         .subquery()
     )
     is_late = func.coalesce(covered.c.newest, covered.c.created_at) < now - BACKUP_IS_LATE

@@ -4,8 +4,10 @@ changed since, and however long the clock was dead.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -29,7 +31,7 @@ from managed.storage.tables import (
     past_windows,
     servers,
 )
-from managed.storage.windows import MissedWindow
+from managed.storage.windows import MissedWindow, record_missed_within
 from tests.support.jobs import JobBench
 from tests.support.openings_stage import CLOSES, CUSTOMER, OPENS, PLAN, UNMANAGED, Stage
 
@@ -463,8 +465,19 @@ def test_what_two_clocks_record_at_once_is_told_once(stage: Stage) -> None:
     listen(stage)
     opening = Opening(OPENS, CLOSES)
     missed = [MissedWindow(stage.bench.server_id, JobKind.PATCH, opening, "it was busy", CLOSES)]
-    assert stage.installation.windows.record_missed(missed) == missed
-    assert stage.installation.windows.record_missed(missed) == []
+    asks = threading.Event()
+
+    def note(*_: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            asks.set()
+
+    with ThreadPoolExecutor() as other_clock:
+        with writing(stage.bench.database) as connection:
+            assert record_missed_within(connection, missed) == missed
+            event.listen(stage.bench.database, "before_cursor_execute", note)
+            other = other_clock.submit(stage.installation.windows.record_missed, missed)
+            assert asks.wait(20), "the other one writes before this one has committed"
+        assert other.result(20) == []
     assert rows(stage, notifications) == 1
 
 

@@ -13,6 +13,7 @@ from managed.domain.errors import InvalidInput
 from managed.domain.jobs import JobKind
 from managed.domain.windows import (
     Covered,
+    NearestWindows,
     Window,
     WindowOwner,
     can_be_followed,
@@ -20,7 +21,6 @@ from managed.domain.windows import (
     checked_rule,
     checked_zone,
     first_day_of_rules,
-    nearest_window,
     next_opening,
     open_now,
     openings,
@@ -197,14 +197,13 @@ def test_the_nearest_window_wins(owners: set[str], chosen: str | None) -> None:
         replace(NIGHTLY, owner=WindowOwner.SERVER, owner_id="another"),
         replace(NIGHTLY, owner=WindowOwner.SERVER, owner_id="server", job_kind=JobKind.BACKUP),
     ]
-    found = nearest_window(
-        [*others, *windows], Covered("server", "customer", "plan"), JobKind.PATCH
-    )
+    server = Covered("server", "customer", "plan")
+    found = NearestWindows([*others, *windows]).of(server, JobKind.PATCH)
     assert (found.window_id if found else None) == chosen
 
 
 def test_a_server_without_plan_and_customer_has_no_window_of_anybodys() -> None:
-    assert nearest_window([NIGHTLY], Covered("server", None, None), JobKind.PATCH) is None
+    assert NearestWindows([NIGHTLY]).of(Covered("server", None, None), JobKind.PATCH) is None
 
 
 @pytest.mark.parametrize(
