@@ -154,7 +154,9 @@ class Openings:
         surveyed = self._outcomes(kind, opening)
         is_lost = pause is not None and pause.follows_a_restore_after(opening.ends_at)
         content = {one for one, outcome in surveyed.items() if not outcome.starts_a_job}
-        known = windows.started(kind, opening.run_key) | windows.known_as_missed(kind, opening)
+        unstarted = servers - windows.started(kind, opening.run_key) - content
+        if not unstarted:
+            return
         missed = [
             MissedWindow(
                 server_id,
@@ -164,7 +166,7 @@ class Openings:
                 or unexplained(kind, surveyed.get(server_id), is_lost),
                 now,
             )
-            for server_id in sorted(servers - known - content)
+            for server_id in sorted(unstarted - windows.known_as_missed(kind, opening))
         ]
         for one in windows.record_missed(missed):
             log.warning(
