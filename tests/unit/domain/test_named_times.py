@@ -112,7 +112,14 @@ def test_a_time_is_read_on_the_wall_clock(text: str, at: str) -> None:
         ("it was deleted yesterday", "2026-11-22 23:00"),
         ("gestern gelöscht", "2026-11-22 23:00"),
         ("it is broken since 2026-11-23", "2026-11-22 23:00"),
-        ("the state from before Monday", "2026-11-22 23:00"),
+        ("as of Monday, before the update", "2026-11-22 23:00"),
+        ("on Monday 3 new files were there", "2026-11-23 22:59:59"),
+        ("am Montag waren zwei Ordner da", "2026-11-23 22:59:59"),
+        ("two of the folders of yesterday, the big one from yesterday", "2026-11-23 22:59:59"),
+        ("yesterday my two colleagues looked at it", "2026-11-23 22:59:59"),
+        ("den Stand von gestern nach /srv/y", "2026-11-23 22:59:59"),
+        ("since the day before yesterday", "2026-11-21 23:00"),
+        ("as it was yesterday\n\n12 Main Street\nBerlin", "2026-11-23 22:59:59"),
         ("as it was on 20 November 2026", "2026-11-20 22:59:59"),
         ("as of November 20", "2026-11-20 22:59:59"),
         ("as of Nov. 20", "2026-11-20 22:59:59"),
@@ -278,6 +285,115 @@ def test_what_looks_like_a_time_and_is_not_plain_is_unread(text: str, words: str
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # Before it.
+        ("Stand vom vorletzten Montag", "vorletzten Montag"),
+        ("vorvorigen Montag", "vorvorigen Montag"),
+        ("as it was before yesterday", "before yesterday"),
+        ("the state from before Monday", "before Monday"),
+        ("before 20 November 18:00", "before 20 November 18:00"),
+        ("vor dem 20.11.", "vor dem 20.11."),
+        ("vor Montag", "vor Montag"),
+        ("prior to 20 November", "prior to 20 November"),
+        ("the previous Monday", "previous Monday"),
+        ("penultimate Friday", "penultimate Friday"),
+        ("first Monday", "first Monday"),
+        ("the second Friday", "second Friday"),
+        ("am ersten Montag", "ersten Montag"),
+        ("the 2nd Monday", "2nd Monday"),
+        ("from the day after 20 November 2026", "after 20 November 2026"),
+        ("the day before 20 November", "before 20 November"),
+        ("shortly before yesterday 18:00", "before yesterday 18:00"),
+        ("shortly after 18:00 yesterday", "after 18:00 yesterday"),
+        ("kurz vor gestern 18 Uhr", "vor gestern 18 Uhr"),
+        ("kurz nach 18 Uhr gestern", "nach 18 Uhr gestern"),
+        ("after 20 November", "after 20 November"),
+        ("nach dem 20.11.2026", "nach dem 20.11.2026"),
+        ("until 20 November", "until 20 November"),
+        ("bis gestern", "bis gestern"),
+        ("older than yesterday", "than yesterday"),
+        ("älter als gestern", "älter als gestern"),
+        ("not from yesterday", "not from yesterday"),
+        ("around 20 November", "around 20 November"),
+        ("the end of yesterday", "end of yesterday"),
+        ("five thirty yesterday", "five thirty yesterday"),
+        ("halb sechs gestern", "halb sechs gestern"),
+        # Behind it.
+        ("from Monday before last", "Monday before last"),
+        ("the Friday\nbefore last", "Friday\nbefore last"),
+        ("the Friday before the update", "Friday before the update"),
+        ("Friday 18:00 before the update", "Friday 18:00 before the update"),
+        ("yesterday before it was hacked", "yesterday before it"),
+        ("gestern vor dem Update", "gestern vor dem Update"),
+        ("gestern nach dem Update", "gestern nach dem Update"),
+        ("yesterday 18:00 or earlier", "yesterday 18:00 or"),
+        ("Montag davor", "Montag davor"),
+        ("am 20.11., danach", "20.11., danach"),
+        ("Montag der Vorwoche", "Montag der Vorwoche"),
+        ("vom 20. November des Vorjahres", "20. November des Vorjahres"),
+        ("to 20 November, the year before", "20 November, the year before"),
+        ("20 November of the previous year", "20 November of the previous"),
+        ("20. November vorletzten Jahres", "20. November vorletzten"),
+        ("am Freitag den 13.", "Freitag den 13."),
+        ("Friday 13th", "Friday 13th"),
+        ("Monday 16 please", "Monday 16"),
+        ("yesterday 5 please", "yesterday 5"),
+        ("gestern 18 Uhr 30", "gestern 18 Uhr 30"),
+        ("2026-11-23T14:00:30.123Z", "2026-11-23T14:00:30.1"),
+        ("2026-11-23T14 please", "2026-11-23T14"),
+        ("yesterday 18:00 (UTC)", "yesterday 18:00 (UTC"),
+        ("yesterday 18:00 JST", "yesterday 18:00 JST"),
+        ("yesterday 18:00 London time", "yesterday 18:00 London time"),
+        ("wie gestern halb sechs", "gestern halb sechs"),
+        ("as of yesterday around six", "yesterday around six"),
+        ("yesterday five thirty", "yesterday five"),
+        ("yesterday\nsix-thirty", "yesterday\nsix"),
+        ("yesterday, perhaps at about six", "six"),
+        ("gestern achtzehn dreißig", "gestern achtzehn"),
+        ("yesterday one thirty", "yesterday one thirty"),
+        # Beside no time that is read.
+        ("vor 3 Nächten", "vor 3 Nächten"),
+        ("three nights back", "three nights"),
+        ("a fortnight back", "fortnight back"),
+        ("a day back", "day back"),
+        ("zwanzig Tage her", "zwanzig Tage"),
+        ("vom Vortag", "Vortag"),
+        ("the week before", "week before"),
+        ("das vorletzte Backup", "vorletzte Backup"),
+        ("the penultimate backup", "penultimate backup"),
+        ("around six", "around six"),
+        ("Sat 28", "Sat 28"),
+        ("Fri, 20th", "Fri, 20"),
+        ("Sa. 28.", "Sa. 28"),
+    ],
+)
+def test_words_beside_a_time_that_change_it_make_it_unread(text: str, words: str) -> None:
+    found = named_times(f"Please restore /srv/x {text}", WRITTEN, BERLIN)
+    assert found.times == ()
+    assert any(words in unread for unread in found.unread), found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "as of yesterday 18:00, before it was hacked",
+        "as of yesterday 18:00 before it was hacked",
+        "as of around 18:00 yesterday",
+        "von gestern 18 Uhr, bevor alles weg war",
+        "yesterday 18:00 for two users",
+        "yesterday 18:00, the one with 3 files",
+        "the two folders from yesterday 18:00",
+        "gestern 18 Uhr nach /srv/y",
+        "den Ordner von gestern 18 Uhr, vielen Dank im Voraus",
+    ],
+)
+def test_words_beside_a_time_that_leave_it_as_it_is_keep_it_plain(text: str) -> None:
+    (found,) = read(f"Please restore /srv/x {text}")
+    assert found.at == utc("2026-11-23 17:00")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "version 1.2.3 on port 8080",
@@ -298,6 +414,8 @@ def test_what_looks_like_a_time_and_is_not_plain_is_unread(text: str, words: str
         "Es geht um 3 Ordner, at least 5 files may be broken, you may march on",
         "as soon as possible, so früh wie möglich, at once, at the moment",
         "In the second folder, the 3 files of 18 users",
+        "So 28 files, about two customers, we sat with ten colleagues, first of all thanks",
+        "Do 3 things, one per night, sechs Ordner nach /srv/y",
     ],
 )
 def test_what_is_no_time_is_not_taken_for_one(text: str) -> None:
