@@ -12,7 +12,8 @@ _NUMBERS_OF_A_DAY: Final = one_of(
     listed(
         "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
         " sixteen seventeen eighteen nineteen twenty zwei drei vier fünf sechs sieben acht neun"
-        " zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn zwanzig"
+        " zehn zero null einundzwanzig zweiundzwanzig dreiundzwanzig elf zwölf dreizehn vierzehn"
+        " fünfzehn sechzehn siebzehn achtzehn neunzehn zwanzig"
     )
 )
 _MINUTES: Final = (
@@ -35,14 +36,14 @@ SPOKEN_HOUR: Final = (
 
 _COUNT_OF_DAYS: Final = r"(?:first|second|third|fourth|fifth|erste|zweite|dritte|vierte|fünfte)"
 PREVIOUS: Final = (
-    r"(?:previous|prior|preceding|penultimate|(?:vor|dritt|viert|zweit)letzte[nrsm]?|vorvor\w{1,12}"
-    r"|vorherige[nrsm]?)"
+    r"(?:previous|prior|preceding|penultimate|\w{2,7}[\s-](?:to[\s-])?last|last[\s-]but[\s-]\w{3,5}"
+    r"|(?:vor|dritt|viert|zweit)letzte[nrsm]?|vorvor\w{1,12}|vorver\w{1,12}|vorherige[nrsm]?)"
 )
 """Words for one that is over."""
 
 BEFORE_A_TIME: Final = (
     rf"(?:(?:{PREVIOUS}|{_COUNT_OF_DAYS}[nrsm]?|\d(?:st|nd|rd|th)|following|(?:darauf)?folgende[nrsm]?"
-    r"|before|after|until|till|by|nach|vor|bis|ab|between|zwischen|not|nicht|except|außer|than"
+    r"|übernächste[nrsm]?|before|after|until|till|up|including|by|early|late|working|business|nach|vor|bis|ab|between|zwischen|not|nicht|except|außer|than"
     r"|(?:älter|neuer|jünger|eher)\s+als|other|another|some|any|irgend\w{1,8}"
     r"|spätestens|frühestens|latest|earliest|beginning|start|end|close|middle|eve|beginn|vorabend)"
     r"(?:\s+(?:to|the|de[nmrs]|on|of|from|von|vom|am)){0,2}"
@@ -57,7 +58,7 @@ _SPAN: Final = r"(?:day|night|week|fortnight|month|year)s?"
 _BEHIND: Final = "|".join(
     (
         r"(?:before|after)(?:\s(?:last|that|this|then))?|prior|until|till|bevor|vor|bis|(?:or|oder)(?!\s(?:of|on|from|am|vom|von)\b)"
-        r"|minus|onwards?|nach(?!\s?;)|nachdem",
+        r"|minus|plus|last|letztens|onwards?|nach(?!\s?;)|nachdem",
         rf"(?:(?:of|in|from|im|vom|de[rs])\s)?(?:the\s)?(?:{PREVIOUS}|following)",
     )
 )
@@ -68,16 +69,17 @@ _BEHIND_A_COMMA: Final = "|".join(
         r"(?:(?:of|in|from|im|vom|de[rs])\s)?(?:the\s)?(?:previous|preceding|prior)\s\w{1,12}",
         r"davor|danach|darauf|zuvor|vorher|nachher|spätestens|frühestens|(?:at\sthe\s)?latest",
         r"(?-i:[A-Z]{1,4}T|UTC|GMT)|ortszeit|serverzeit|(?:sommer|winter)zeit",
-        r"(?:local|server|system|my|our|your|eastern|central|mountain|pacific|london"
-        r"|new\syork)\stime",
+        r"(?:local|server|system|my|our|your|central|mountain)\stime"
+        r"|(?:hrs\s|in\s)?(?:eastern|pacific|london|new\syork)(?:\stime)?",
     )
 )
 BEHIND_A_TIME: Final = (
-    r"(?:-?ish\b|[.:]\d|T\d{1,2}|\s?[+-]\d"
-    rf"|,?\s(?:(?:the|de[nmr])\s)?\d{{1,2}}(?:(?:st|nd|rd|th)\b|(?![\w:%]|{_COUNTED})\.?)"
+    r"(?:-?ish\b|[.:]\d|T\d{1,2}|\s?[+-]\d|,?\sone(?=\s?(?:[.,;!?)]|$))"
+    rf"|[,:]?\s(?:[(@-]\s?)?(?:(?:the|de[nmr])\s)?\d{{1,2}}"
+    rf"(?:(?:st|nd|rd|th|ish|te[nr]?)\b|(?![\w:%]|{_COUNTED})\.?)"
     rf"|\s(?:{_BEHIND})\b"
     rf"|,?\s\(?(?:{_BEHIND_A_COMMA})\b"
-    rf"|(?:,?\s[\w'-]{{1,24}}){{0,3}}?,?\s{SPOKEN_HOUR})"
+    rf"|(?:[,:]?\s\(?[\w'-]{{1,24}}){{0,3}}?[,:]?\s\(?{SPOKEN_HOUR})"
 )
 """Directly behind a time, or an hour in words that stands near."""
 

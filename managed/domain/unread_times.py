@@ -156,6 +156,7 @@ _TIME: Final = re.compile(
             rf"\b(?:{_DOUBTFUL_MONTHS}|{_MAY})\.?[\s-]\d",
             rf"\b{_MISSPELT_MONTHS}\w{{0,8}}",
             rf"\b{one_of(WEEKDAYS)}\w{{0,12}}",
+            r"\b(?:(?:mittags?|nacht)zeit|\w{0,12}frühe)\b",
             r"\bkw\s?\d{1,2}\b",
             rf"\b(?:on|since|from|until)\s+{_SHORT_WEEKDAYS}\b",
             rf"\b{_SHORT_WEEKDAYS}\.?,?\s(?:the\s)?\d{{1,2}}(?![\d:])",
@@ -233,7 +234,7 @@ def without_what_is_no_time(text: str) -> str:
     the shape of a time and is none. Blanks come singly in it.
     """
     single = _BLANKS.sub(" ", without_paths(text))
-    without_mail = _WORD.sub(lambda word: ";" if "@" in word.group() else word.group(), single)
+    without_mail = _WORD.sub(lambda word: ";" if "@" in word.group()[1:] else word.group(), single)
     return _NO_TIME.sub(";", without_mail)
 
 
