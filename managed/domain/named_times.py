@@ -5,7 +5,7 @@ They are read on the wall clock of a given zone, from when the text was written.
 time of day stands for its end, because the last state of that day is meant; where the sentence says
 that something was lost or broken on that day, for its beginning. A day without a year is the last
 such day. What looks like a time and cannot be read with certainty is handed back as it stands: a
-restore must not pass over it.
+restore must not pass over it. So is a time with a word beside it that makes it another one.
 """
 
 from __future__ import annotations

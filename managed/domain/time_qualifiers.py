@@ -8,7 +8,7 @@ from typing import Final
 
 from managed.domain.calendar_words import listed, one_of
 
-_NUMBERS_OF_A_DAY: Final = one_of(
+_HOURS: Final = one_of(
     listed(
         "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
         " sixteen seventeen eighteen nineteen twenty zwei drei vier fünf sechs sieben acht neun"
@@ -23,31 +23,34 @@ _MINUTES: Final = (
 _COUNTED: Final = (
     r"\s(?:(?:big|large|small|new|old|important|other|more|different|whole|of\s(?:my|our|the|them)"
     r"|(?:wichtig|neu|alt|groß|klein|weiter|ander|ganz|mein|unser)\w{1,3}|von|der)\s)?"
-    r"(?:(?!this\b|hours\b|sechs\b)[a-z][a-z-]{1,30}s|of|people|file|folder|directory|mail|user|site|page"
-    r"|dateie?n?|ordner|verzeichnisse?|(?!(?i:uhr)\b)(?-i:[A-ZÄÖÜ])\w{1,40})\b"
+    r"(?:(?!this\b|hours\b|sechs\b)[a-z][a-z-]{1,30}s|of|people|file|folder|directory|mail"
+    r"|user|site|page|dateie?n?|ordner|verzeichnisse?|(?!(?i:uhr)\b)(?-i:[A-ZÄÖÜ])\w{1,40})\b"
 )
-_LATER_WORD: Final = r"(?:[\s-](?:sharp|[ap]\.?m\b|o'clock|uhr))"
+_OF_A_CLOCK: Final = r"(?:[\s-](?:sharp|[ap]\.?m\b|o'clock|uhr))"
 SPOKEN_HOUR: Final = (
-    rf"(?:one[\s-]{_MINUTES}|one{_LATER_WORD}|eins"
-    rf"|(?:{_NUMBERS_OF_A_DAY}(?!{_COUNTED})|half|halb|quarter|viertel)(?!\s(?:the|of|der|my|our)\b)"
-    rf"(?:[\s-](?:(?:past|to|vor|nach)\s)?(?:{_MINUTES}|{_NUMBERS_OF_A_DAY}))?)(?![\w'])"
+    rf"(?:one[\s-]{_MINUTES}|one{_OF_A_CLOCK}|eins"
+    rf"|(?:{_HOURS}(?!{_COUNTED})|half|halb|quarter|viertel)"
+    r"(?!\s(?:the|of|der|my|our)\b)"
+    rf"(?:[\s-](?:(?:past|to|vor|nach)\s)?(?:{_MINUTES}|{_HOURS}))?)(?![\w'])"
 )
 """An hour in words, where it counts nothing."""
 
-_COUNT_OF_DAYS: Final = r"(?:first|second|third|fourth|fifth|erste|zweite|dritte|vierte|fünfte)"
+_ORDINAL: Final = r"(?:first|second|third|fourth|fifth|erste|zweite|dritte|vierte|fünfte)"
 PREVIOUS: Final = (
-    r"(?:previous|prior|preceding|penultimate|\w{2,7}[\s-](?:to[\s-])?last|last[\s-]but[\s-]\w{3,5}"
+    r"(?:previous|prior|preceding|penultimate|last[\s-]but[\s-]\w{3,5}"
+    r"|(?:second|third|next)[\s-](?:to[\s-])?last"
     r"|(?:vor|dritt|viert|zweit)letzte[nrsm]?|vorvor\w{1,12}|vorver\w{1,12}|vorherige[nrsm]?)"
 )
 """Words for one that is over."""
 
 BEFORE_A_TIME: Final = (
-    rf"(?:(?:{PREVIOUS}|{_COUNT_OF_DAYS}[nrsm]?|\d(?:st|nd|rd|th)|following|(?:darauf)?folgende[nrsm]?"
-    r"|übernächste[nrsm]?|before|after|until|till|up|including|by|early|late|working|business|nach|vor|bis|ab|between|zwischen|not|nicht|except|außer|than"
+    rf"(?:(?:{PREVIOUS}|{_ORDINAL}[nrsm]?|\d(?:st|nd|rd|th)|following"
+    r"|(?:darauf)?folgende[nrsm]?|übernächste[nrsm]?|before|after|until|till|up|including|by|early"
+    r"|late|working|business|nach|vor|bis|ab|between|zwischen|not|nicht|except|außer|than"
     r"|(?:älter|neuer|jünger|eher)\s+als|other|another|some|any|irgend\w{1,8}"
     r"|spätestens|frühestens|latest|earliest|beginning|start|end|close|middle|eve|beginn|vorabend)"
     r"(?:\s+(?:to|the|de[nmrs]|on|of|from|von|vom|am)){0,2}"
-    rf"|{SPOKEN_HOUR}{_LATER_WORD}?,?(?:\s+(?:on|of|am))?(?:\s+(?:the|dem|den))?)"
+    rf"|{SPOKEN_HOUR}{_OF_A_CLOCK}?,?(?:\s+(?:on|of|am))?(?:\s+(?:the|dem|den))?)"
 )
 """Directly before a time."""
 
@@ -57,8 +60,9 @@ ABOUT_A_DAY: Final = r"(?:around|about|circa|ca\.?|approximately|roughly|ungefä
 _SPAN: Final = r"(?:day|night|week|fortnight|month|year)s?"
 _BEHIND: Final = "|".join(
     (
-        r"(?:before|after)(?:\s(?:last|that|this|then))?|prior|until|till|bevor|vor|bis|(?:or|oder)(?!\s(?:of|on|from|am|vom|von)\b)"
-        r"|minus|plus|last|letztens|onwards?|nach(?!\s?;)|nachdem",
+        r"(?:before|after)(?:\s(?:last|that|this|then))?|prior|until|till|bevor|vor|bis|nachdem"
+        r"|nach(?!\s?;)|(?:or|oder)(?!\s(?:of|on|from|am|vom|von)\b)|minus|plus|last|letztens"
+        r"|onwards?",
         rf"(?:(?:of|in|from|im|vom|de[rs])\s)?(?:the\s)?(?:{PREVIOUS}|following)",
     )
 )
@@ -75,9 +79,9 @@ _BEHIND_A_COMMA: Final = "|".join(
 )
 BEHIND_A_TIME: Final = (
     r"(?:-?ish\b|[.:]\d|T\d{1,2}|\s?[+-]\d|,?\sone(?=\s?(?:[.,;!?)]|$))"
-    rf"|[,:]?\s(?:[(@-]\s?)?(?:(?:the|de[nmr])\s)?\d{{1,2}}"
+    rf"|(?:,?\s|:[ ])(?:[(@-]\s?)?(?:(?:the|de[nmr])\s)?\d{{1,2}}"
     rf"(?:(?:st|nd|rd|th|ish|te[nr]?)\b|(?![\w:%]|{_COUNTED})\.?)"
-    rf"|\s(?:{_BEHIND})\b"
+    rf"|(?:'s)?\s(?:{_BEHIND})\b"
     rf"|,?\s\(?(?:{_BEHIND_A_COMMA})\b"
     rf"|(?:[,:]?\s\(?[\w'-]{{1,24}}){{0,3}}?[,:]?\s\(?{SPOKEN_HOUR})"
 )

@@ -115,6 +115,7 @@ def test_a_time_is_read_on_the_wall_clock(text: str, at: str) -> None:
         ("as of Monday, before the update", "2026-11-22 23:00"),
         ("on Monday 3 new files were there", "2026-11-23 22:59:59"),
         ("am Montag waren zwei Ordner da", "2026-11-23 22:59:59"),
+        ("the folders of yesterday:\n1. /srv/a\n2. /srv/b", "2026-11-23 22:59:59"),
         ("two of the folders of yesterday, the big one from yesterday", "2026-11-23 22:59:59"),
         ("yesterday my two colleagues looked at it", "2026-11-23 22:59:59"),
         ("den Stand von gestern nach /srv/y", "2026-11-23 22:59:59"),
@@ -329,6 +330,7 @@ def test_what_looks_like_a_time_and_is_not_plain_is_unread(text: str, words: str
         ("the working day before yesterday", "working day before yesterday"),
         # Behind it.
         ("Friday last", "Friday last"),
+        ("yesterday's previous version", "yesterday's previous"),
         ("20 November plus one", "20 November plus"),
         ("Montag (16.)", "Montag (16."),
         ("Monday - 16", "Monday - 16"),
