@@ -64,6 +64,8 @@ _GOES_ON: Final = frozenset(
         " später tomorrow um übermorgen vorige vorigen"
     )
 ) | frozenset(WEEKDAYS)
+# Behind a name with a capital letter these may be its end all the same: "New folder".
+_MAY_END_A_NAME: Final = frozenset(listed("directory file files folder folders friends my up"))
 # With a capital letter they begin a sentence or are a name of the calendar.
 _GOES_ON_CAPITAL: Final = (
     frozenset(
@@ -172,6 +174,7 @@ def _rest_of_name(text: str, path: re.Match[str]) -> str:
     if path.group()[-1] in _ENDS:
         return ""
     words: list[str] = []
+    is_capital = path.group().rpartition("/")[2][:1].isupper()
     position = path.end()
     while found := _NEXT_WORD.match(text, position):
         is_next_line, word = found.groups()
@@ -179,6 +182,8 @@ def _rest_of_name(text: str, path: re.Match[str]) -> str:
         joins = word in _JOINING
         if is_next_line:
             return " ".join(words) if _is_half_of_path(word) else ""
+        if is_capital and word.strip(_MARKS).partition("/")[0] in _MAY_END_A_NAME:
+            return " ".join(words)
         if not joins:
             is_first = len(words) == 1
             may_belong = _may_belong(word, text[found.end() : found.end() + 12], is_first=is_first)

@@ -5,7 +5,7 @@ They are read on the wall clock of a given zone, from when the text was written.
 time of day stands for its end, because the last state of that day is meant; where the sentence says
 that something was lost or broken on that day, for its beginning. A day without a year is the last
 such day. What looks like a time and cannot be read with certainty is handed back as it stands: a
-restore must not pass over it.
+restore must not pass over it. So is a time with a word beside it that makes it another one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,13 @@ from zoneinfo import ZoneInfo
 from managed.domain.calendar_words import MONTHS, SHORT_WEEKDAYS, WEEKDAYS, one_of
 from managed.domain.moments import YEARS
 from managed.domain.plain_text import sentences
+from managed.domain.time_qualifiers import (
+    ABOUT_A_DAY,
+    BEFORE_A_TIME,
+    BEHIND_A_TIME,
+    PREVIOUS,
+    WHAT_WAS_THEN,
+)
 from managed.domain.unread_times import (
     MONTH,
     PART_OF_DAY,
@@ -116,9 +123,12 @@ _VAGUE: Final = (
     r"|earlier|früher|later|später|half|over|almost|nearly|über|fast|mehr\s+als|more\s+than"
     r"|less\s+than"
     rf"|(?:{_COUNT})\s+(?:minute|hour|day|week)s?\s+(?:and|or)"
-    rf"|(?:\d{{1,2}}{_ORDINAL}|{_COUNT})\s?(?:or|to|bis|oder|and|und|-|\u2013))"
+    rf"|(?:\d{{1,2}}{_ORDINAL}|{_COUNT})\s?(?:or|to|bis|oder|and|und|-|\u2013)"
+    rf"|{BEFORE_A_TIME}|{ABOUT_A_DAY}(?!\s+{_CLOCK_FIRST}))"
 )
-_HAS_BEEN: Final = re.compile(r"last|past|letzte|vorige|vergangene|earlier|früher", re.IGNORECASE)
+_HAS_BEEN: Final = re.compile(
+    rf"last|past|letzte|vorige|vergangene|earlier|früher|{PREVIOUS}", re.IGNORECASE
+)
 _NAMED: Final = re.compile(
     rf"(?<![\w.:/-])(?:\b(?P<vague>{_VAGUE})\s+)?"
     rf"(?:(?P<before>{_CLOCK_FIRST})(?:\s*,)?\s+(?:(?:on|am|of)\s+)?(?:the\s+)?)?"
@@ -128,7 +138,8 @@ _NAMED: Final = re.compile(
     rf"(?:,?\s+(?:(?:in\s+the|in\s+der|at|am|zu|late|early|spät)\s+)?(?P<part>{PART_OF_DAY})\b)?"
     rf"(?:(?:\s?,\s?|\s+|T)(?:(?P<after>{_CLOCK})(?P<zone>{_ZONE})?"
     r"|(?P<bare>\d{1,2}(?=\s?(?:[.,;!?)-]|$))|[0-2]\d[0-5]\d(?![\w.])"
-    r"|(?:between|zwischen|after|nach|before|vor|until|bis|from|ab|von)\s+\d{1,2}(?:[:.]\d{2})?\b)))?",
+    r"|(?:between|zwischen|after|nach|before|vor|until|bis|from|ab|von)\s+\d{1,2}(?:[:.]\d{2})?\b)))?"
+    rf"(?:(?P<then>{WHAT_WAS_THEN})|(?P<changed>{BEHIND_A_TIME}))?",
     re.IGNORECASE,
 )
 # Before a day of digits without a year, which is otherwise the number of some version.
@@ -138,7 +149,7 @@ _ON_DAY: Final = re.compile(
 _LONGEST_WORD_BEFORE: Final = 8
 _HARM: Final = re.compile(
     r"\b(?:deleted?|removed?|lost|lose|overw\w+|broke\w*|broken|hacked|gone|missing|since"
-    r"|before(?! yesterday)"
+    r"|(?<!day )before|before(?! yesterday)"
     r"|gelöscht|entfernt|verloren|überschrieben|kaputt\w*|gehackt|verschwunden|weg|seit"
     r"|bevor|vor dem)\b",
     re.IGNORECASE,
@@ -224,9 +235,11 @@ def _names_a_year(match: re.Match[str]) -> bool:
 
 def _moment(match: re.Match[str], local: datetime, text: str, *, is_harm: bool) -> datetime | None:
     """In UTC; None where it is not certain."""
-    if match["vague"] or match["zone"] or match["bare"]:
+    if match["vague"] or match["zone"] or match["bare"] or match["changed"]:
         return None
     clocks = [words for words in (match["before"], match["after"]) if words]
+    if match["then"] and (match["weekday"] or not clocks):
+        return None
     if len(clocks) > 1 or (match["part"] and not clocks):
         return None
     passed = _passed(match)

@@ -19,6 +19,7 @@ from managed.domain.calendar_words import (
     one_of,
 )
 from managed.domain.named_paths import without_paths
+from managed.domain.time_qualifiers import ABOUT_A_DAY, PREVIOUS, SPOKEN_HOUR
 
 # What is a month only beside a number: "you may", "a march", and what people are called.
 _DOUBTFUL_MONTHS: Final = one_of((*(set(SHORT_MONTHS) - {"may"}), "march", "mai"))
@@ -27,6 +28,8 @@ _MISSPELT_MONTHS: Final = one_of(
     listed("janua febru augus septe octob oktob novem novie decem dezem dicie")
 )
 _MAY: Final = r"may(?!\s+(?:be|have|not|also|need|still|contain|only|well|want|see)\b)"
+# Those of two letters are also words: "so", "do", "mi".
+_SHORT_WEEKDAYS: Final = one_of(word for word in SHORT_WEEKDAYS if len(word) > 2)
 MONTH: Final = one_of((*(set(MONTHS) - {"may"}), _MAY))
 PART_OF_DAY: Final = one_of(
     listed(
@@ -40,13 +43,15 @@ _MONTH_NUMBER: Final = r"(?:0?[1-9]|1[0-2])"
 _DAY_TWO: Final = r"(?:0[1-9]|[12]\d|3[01])"
 _MONTH_TWO: Final = r"(?:0[1-9]|1[0-2])"
 _UNIT: Final = (
-    r"(?:minutes?|hours?|days?|weeks?|months?|years?|minuten?|stunden?|tage?n?|wochen?|monate?n?"
-    r"|jahre?n?)\b"
+    r"(?:minutes?|hours?|days?|nights?|weeks?|fortnights?|months?|years?|minuten?|stunden?|tage?n?"
+    r"|nächte?n?|wochen?|monate?n?|jahre?n?)\b"
 )
 _FEW: Final = (
-    r"(?:\d{1,4}|few|couple\s+of|several|some|half\s+an?|paar|einige[nr]?|mehrere[nr]?"
+    r"(?:\d{1,4}|few|couple(?:\s+of)?|several|some|half\s+an?|paar|einige[nr]?|mehrere[nr]?"
     r"|halben?|halbe[rs]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
-    r"|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf)"
+    r"|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf"
+    r"|\w{3,9}teen|twenty|thirty|forty|fifty|sixty|ninety|hundred|dozen|\w{3,6}zehn|\w{0,9}zwanzig"
+    r"|\w{0,9}dreißig|\w{0,9}vierzig|\w{0,9}fünfzig|sechzig|neunzig|hundert|dutzend)"
 )
 _HOUR_WORD: Final = (
     r"(?:one(?!\s+(?:of|point|time)\b)|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
@@ -89,7 +94,7 @@ _NO_TIME: Final = re.compile(
             r"(?<!\d)\+\d{8,}",
             r"\(0\d{1,5}\)(?:[ /-]\d{2,}(?![.:]\d))+",
             r"(?<![\w/])0\d{2,5}/\d{3,}",
-            r"\b(?:per|pro|je)\s+(?:day|week|month|year|tag|woche|monat|jahr)\b",
+            r"\b(?:per|pro|je)\s+(?:day|night|week|month|year|tag|nacht|woche|monat|jahr)\b",
             r"\bmon?(?:day|tag)?\s?[\u2013-]\s?(?:fri?|sa|so|sat|sun)(?:day|eitag)?[ .:,]{0,2}"
             r"\d{1,2}(?::\d{2})?\s?[\u2013-]\s?\d{1,2}(?::\d{2})?(?:\s?uhr\b)?",
             r"\b24/7\b|(?<![\w/])[123]/[234](?![\w/])",
@@ -113,7 +118,10 @@ _PAST: Final = re.compile(
             rf"(?:\b{_FEW}\s+(?:{_UNIT}\s+)?)?\b(?:ago|earlier)\b",
             r"\b(?:last|letzte[nrsm]?|letztlich|vorige[nrsm]?|vergangene[nrsm]?"
             r"|(?<!half )(?<!quarter )past)\s+\w+",
-            r"\b(?:hours?|days?|weeks?|months?|years?)\s+ago\b",
+            rf"(?:\b(?:{_FEW}|an?)\s+)?\b{_UNIT}\s+(?:ago|back|her|before|after|earlier|prior|zuvor|davor|vorher)\b",
+            rf"\bfortnights?\b|\b{PREVIOUS}\s+{_UNIT}",
+            r"\b(?:(?:vor|dritt|viert|zweit)letzte[nrsm]?|penultimate|vorvor\w{1,12})(?:\s+\w+)?",
+            r"\bvor(?:tag|woche|monat|jahr)e?[ns]?\b",
             r"\w{0,20}(?:yest(?=\w)|gestern|gestrige)\w{0,8}",
             r"\b(?:recently|vorhin|kürzlich|neulich|the\s+other\s+day|neulich|damals)\b",
         )
@@ -148,8 +156,12 @@ _TIME: Final = re.compile(
             rf"\b(?:{_DOUBTFUL_MONTHS}|{_MAY})\.?[\s-]\d",
             rf"\b{_MISSPELT_MONTHS}\w{{0,8}}",
             rf"\b{one_of(WEEKDAYS)}\w{{0,12}}",
+            r"\b(?:(?:mittags?|nacht)zeit|\w{0,12}frühe)\b",
             r"\bkw\s?\d{1,2}\b",
-            rf"\b(?:on|since|from|until)\s+{one_of(w for w in SHORT_WEEKDAYS if len(w) > 2)}\b",
+            rf"\b(?:on|since|from|until)\s+{_SHORT_WEEKDAYS}\b",
+            rf"\b{_SHORT_WEEKDAYS}\.?,?\s(?:the\s)?\d{{1,2}}(?![\d:])",
+            r"\b(?-i:(?:Mo|Di|Mi|Fr|Sa)\.?,?\s(?:den\s)?\d{1,2}(?![\d:])"
+            r"|(?:Do|So)\.?,?\s(?:den\s)?\d{1,2}\.)",
             r"\b(?:heute|today|tomorrow|übermorgen|morgen|tonight|weekend|wochenende|overnight)\b",
             r"\b(?:this\s+|next\s+|diese[nrsm]?\s+|nächste[nrsm]?\s+)?(?:week|month|woche|monate?s?)\b",
             r"\b(?:next|coming|following|nächste[nrsm]?|kommende[nrsm]?)\s+"
@@ -168,7 +180,7 @@ _TIME: Final = re.compile(
             r"|close\s+of\s+business|mittagspause)\b",
             r"\bat\s+\d{1,2}\b(?!\s*%)",
             r"\b(?:um|gegen)\s+\d{1,2}\b(?!\s+(?-i:[A-ZÄÖÜ]))",
-            rf"\b(?:at|um|gegen)\s+{_HOUR_WORD}",
+            rf"\b(?:at|um|gegen)\s+{_HOUR_WORD}|\b{ABOUT_A_DAY}\s+{SPOKEN_HOUR}",
             r"\b(?:half\s+past|quarter\s+(?:past|to)|viertel\s+(?:vor|nach)|uhr\b|o'clock\b)",
             rf"\b(?:this\s+|diese[nr]?\s+|in\s+the\s+|am\s+|at\s+|in\s+der\s+|zu\s+)?"
             rf"(?<!so )(?<!zu ){PART_OF_DAY}\b(?!\s+wie\b)",
@@ -222,7 +234,7 @@ def without_what_is_no_time(text: str) -> str:
     the shape of a time and is none. Blanks come singly in it.
     """
     single = _BLANKS.sub(" ", without_paths(text))
-    without_mail = _WORD.sub(lambda word: ";" if "@" in word.group() else word.group(), single)
+    without_mail = _WORD.sub(lambda word: ";" if "@" in word.group()[1:] else word.group(), single)
     return _NO_TIME.sub(";", without_mail)
 
 

@@ -178,6 +178,10 @@ WHOLE_FORMS = (
         *("a month ago", "vor einem Monat", "half an hour ago", "on the 20th", "in October"),
         *("im Oktober", "before the weekend", "before the update", "vor dem Update"),
         *("yesterday 10:00 or yesterday 12:00", "2026-11-20 18:00 or 2026-11-21 18:00"),
+        *("vom vorletzten Montag", "before yesterday", "from Monday before last", "Montag davor"),
+        *("vom 20. November des Vorjahres", "on 20 November, the year before", "vor 3 Nächten"),
+        *("from the day after 20 November 2026", "gestern halb sechs", "yesterday around six"),
+        *("am Freitag den 13.", "nach dem 20.11.2026", "yesterday five thirty", "Sat 28"),
     ],
 )
 def test_a_time_that_is_not_plain_is_never_passed_over(form: str, words: str) -> None:
@@ -272,7 +276,10 @@ def test_what_cannot_be_seen_is_in_no_path_and_in_no_reason() -> None:
      "restore 1", "restore 28 nov ", "restore 18:", "restore nov", "restore mon, ", "„/",
      "\u2018/a b ",
      "restore /a - ", "restore /a b/", "restore on 1 ", "on a\n", "restore /a (", "restore 1-",
-     "restore vor a ", "1.", "1/", "10:", "+1 ", "tel ", "ago ", "restore last ", "$1,", "a@", "#"],
+     "restore vor a ", "1.", "1/", "10:", "+1 ", "tel ", "ago ", "restore last ", "$1,", "a@", "#",
+     "yesterday ", "restore gestern a ", "restore before the ", "restore monday before ",
+     "monday\n", "restore vor dem ", "six ", "restore six on ", "yesterday a's ", "day ",
+     "vorletzte "],
 )  # fmt: skip
 def test_a_text_made_to_take_long_does_not(piece: str) -> None:
     proposed(piece * (LONGEST_TEXT // len(piece)))
