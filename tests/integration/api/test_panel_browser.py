@@ -113,6 +113,7 @@ def test_work_is_confirmed_before_it_is_asked_for(
     expect(page.get_by_role("heading", name="power on shop")).to_be_visible()
     assert len(bench.sent) == 1
     page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     page.go_back()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     assert window.complaints == []
