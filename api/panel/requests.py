@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from api.auth import permits
 from api.dependencies import Services, ServicesDependency
+from api.moments import moment_of
 from api.panel.pages import page
 from api.panel.route import Form, FormDependency, PageRoute, VisitorDependency, required
 from api.routes import requests as api_requests
@@ -23,7 +24,6 @@ from api.ticket_views import ReplyView
 from managed.domain.access import Permission
 from managed.domain.documents import printable
 from managed.domain.errors import InvalidInput
-from managed.domain.moments import YEARS
 from managed.domain.requests import Action, ActionKind
 from managed.domain.requests import Request as TicketRequest
 from managed.domain.servers import Server
@@ -173,13 +173,12 @@ def _time(text: str) -> datetime | None:
         return None
     try:
         given = datetime.fromisoformat(text.strip())
-        if given.year not in YEARS:
-            raise ValueError(given.year)
+        aware = given if given.tzinfo else given.replace(tzinfo=UTC)
+        return moment_of(aware.isoformat())
     except ValueError as error:
         raise InvalidInput(
             f"{printable(text)!r} is no time", hint="Write it like 2026-11-23 17:00.", field="as_of"
         ) from error
-    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 def _approval(wanted: WantedAction, server: str) -> Approval:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from enum import StrEnum
 from functools import lru_cache
 from itertools import product
@@ -24,6 +24,7 @@ _PART: Final = re.compile(r"([A-Z]+)=([A-Z0-9,+-]+)")
 _WEEK_DAYS: Final = {"MO": 0, "TU": 1, "WE": 2, "TH": 3, "FR": 4, "SA": 5, "SU": 6}
 _WEEK_DAY: Final = re.compile(rf"([+-]?[0-9]{{1,2}})?({'|'.join(_WEEK_DAYS)})")
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,3}")
+_DAY_OR_TIME: Final = re.compile(r"[0-9]{8}(T[0-9]{6}Z?)?")
 _LISTS: Final[Mapping[str, range]] = {
     "BYMONTH": range(1, 13),
     "BYWEEKNO": range(1, 54),
@@ -184,14 +185,13 @@ def _until(value: str) -> date | datetime | None:
     """A day (it counts as a whole), a moment in UTC (with Z), or one on the zone's own clock. One
     after the service's years is no end: what writes it means "for ever".
     """
-    forms: Mapping[int, Callable[[str], date | datetime]] = {
-        8: lambda text: datetime.strptime(text, "%Y%m%d").date(),  # noqa: DTZ007
-        15: lambda text: datetime.strptime(text, "%Y%m%dT%H%M%S"),  # noqa: DTZ007
-        16: lambda text: datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC),
-    }
+    until: date | datetime
     try:
-        until = forms[len(value)](value)
-    except (KeyError, ValueError) as error:
+        if _DAY_OR_TIME.fullmatch(value) is None:
+            raise ValueError(value)
+        is_day = "T" not in value
+        until = date.fromisoformat(value) if is_day else datetime.fromisoformat(value)
+    except ValueError as error:
         raise bad_rule(
             "UNTIL must be a day such as 20271231, or a moment in UTC such as 20271231T030000Z,"
             f" not {value!r}"

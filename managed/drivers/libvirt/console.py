@@ -13,7 +13,11 @@ from pathlib import Path
 
 
 def begin_log(log: Path) -> None:
-    """An empty log that this process can read; what was there becomes its rotated part."""
+    """An empty log that this process can read; what was there becomes its rotated part. One in
+    which nothing stands is gone on with: a power-on that is tried again loses no earlier output.
+    """
+    if os.access(log, os.R_OK) and log.stat().st_size == 0:
+        return
     with suppress(FileNotFoundError):
         log.rename(_rotated(log))
     log.touch(mode=0o600, exist_ok=False)

@@ -39,7 +39,7 @@ from managed.domain.zammad import ticket_of
 from managed.drivers.ssh.keys import new_key_pair
 from managed.lab.helpdesk_stand_in import payload
 from managed.logs import configure_logs
-from managed.settings import Settings
+from managed.settings import Settings, settings
 from managed.storage import events as event_log
 from managed.storage.database import writing
 from managed.storage.intake import Delivery
@@ -228,3 +228,15 @@ def unused_tcp_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.fixture
+def at_command_line(
+    bench: ApiBench, live: ManagedClient, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """`managed.cli.run` reaches the bench's service, with its token."""
+    monkeypatch.setenv("MANAGED_STATE_DIR", str(bench.installation.settings.state))
+    monkeypatch.setenv("MANAGED_LISTEN_PORT", str(live._http.base_url.port))
+    settings.cache_clear()
+    yield
+    settings.cache_clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -12,10 +12,8 @@ from fastapi.testclient import TestClient
 from typer.main import get_command
 
 from managed.cli import REFUSED, app, run
-from managed.client import ManagedClient
 from managed.domain.jobs import JobKind, JobStatus
 from managed.domain.windows import Opening
-from managed.settings import settings
 from managed.storage.windows import MissedWindow
 from managed.wiring import utc_now
 from tests.integration.api.conftest import ApiBench
@@ -25,16 +23,8 @@ Managed = Callable[..., Any]
 
 
 @pytest.fixture
-def managed(
-    bench: ApiBench,
-    live: ManagedClient,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Managed]:
+def managed(at_command_line: None, capsys: pytest.CaptureFixture[str]) -> Managed:
     """`managed … --json` as somebody types it; gives the document that it prints."""
-    monkeypatch.setenv("MANAGED_STATE_DIR", str(bench.installation.settings.state))
-    monkeypatch.setenv("MANAGED_LISTEN_PORT", str(live._http.base_url.port))
-    settings.cache_clear()
 
     def command(*arguments: str) -> Any:
         status = run([*arguments, "--json"])
@@ -42,8 +32,7 @@ def managed(
         assert status == 0, printed.err
         return json.loads(printed.out)
 
-    yield command
-    settings.cache_clear()
+    return command
 
 
 def test_jobs_of_one_server_are_listed_without_those_of_another(

@@ -124,6 +124,7 @@ def test_paths_are_chosen_by_the_line_and_the_time_in_utc(night: Night, api: Tes
         ({"action": "restore-files", "paths": "/a" * 4096}, "one is too long"),
         ({"action": "restore-files", "paths": "../etc"}, "../etc"),
         ({"action": "restore-server", "as_of": "yesterday"}, "&#39;yesterday&#39; is no time"),
+        ({"action": "restore-server", "as_of": "9999-12-31T23:59"}, "is no time"),
     ],
 )
 def test_what_cannot_be_chosen_is_said_and_leaves_the_request_open(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -26,16 +26,10 @@ RULE = "FREQ=MONTHLY;BYDAY=1SU;BYHOUR=2;BYMINUTE=30"
 
 @pytest.fixture
 def said(
-    bench: ApiBench,
-    live: ManagedClient,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Said]:
+    at_command_line: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Said:
     """What `managed …` prints in a terminal of 80 columns."""
-    monkeypatch.setenv("MANAGED_STATE_DIR", str(bench.installation.settings.state))
-    monkeypatch.setenv("MANAGED_LISTEN_PORT", str(live._http.base_url.port))
     monkeypatch.setenv("COLUMNS", "80")
-    settings.cache_clear()
 
     def command(*words: str) -> str:
         status = run(list(words))
@@ -45,8 +39,7 @@ def said(
         assert [line for line in lines if len(line) > 80] == []
         return "\n".join([*lines, ""])
 
-    yield command
-    settings.cache_clear()
+    return command
 
 
 @pytest.fixture

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from typing import cast
 
 import httpx
 import pytest
 
+from api.auth import Admission
+from api.dependencies import Services
+from api.sse import Followers
 from managed.client import ManagedClient
 from managed.domain.access import Role
 from managed.domain.jobs import Job
@@ -109,3 +114,16 @@ def test_a_session_that_was_ended_reads_no_log_to_its_end(
         assert readers[1].reads_on
         live.post("/v1/users/joe@example.org/disable")
         wait_until(lambda: not readers[1].reads_on, timeout=BOUND_SECONDS, what="the stream's end")
+
+
+def test_a_reader_of_whom_nothing_can_be_known_is_out_and_hinders_no_other(bench: ApiBench) -> None:
+    def break_down() -> None:
+        raise TypeError("a defect")
+
+    followers = Followers(cast(Services, bench.installation))
+    with (
+        followers.following("job", Admission("token 1", break_down)) as (_, unknown),
+        followers.following("job", Admission("token 2", lambda: None)) as (_, known),
+    ):
+        asyncio.run(followers._look_at_readers())
+    assert (unknown.is_out, known.is_out) == (True, False)

@@ -99,3 +99,11 @@ def test_each_power_on_has_a_log_that_we_can_read(tmp_path: Path) -> None:
     begin_log(log)
     assert log.read_bytes() == b""
     assert last_bytes(log, 100) == b"first"
+
+
+def test_a_power_on_that_is_tried_again_loses_no_earlier_output(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    log.write_bytes(b"kernel panic")
+    for _ in range(3):
+        begin_log(log)
+    assert last_bytes(log, 100) == b"kernel panic"
